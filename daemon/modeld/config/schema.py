@@ -1,0 +1,156 @@
+"""
+Every key of the configuration, with its type, its bounds and its default.
+
+The one place for defaults: `etc/modeld.toml`, modeld.toml(5) and the code are tested against
+it.  Nothing is read here, and no value is checked beyond its own bounds.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
+Bounded = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
+
+
+class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Storage(_Section, frozen=True, kw_only=True):
+    """Where the models are."""
+
+    ssd_path: Bounded = "~/.local/share/modeld/models"
+    """The fast tier.  A path that does not exist is warned about, and never created."""
+    hdd_paths: tuple[Bounded, ...] = ()
+    """The slow tiers, hdd1 first.  Look-up order is SSD, hdd1, hdd2, ..."""
+    scan_interval_seconds: Annotated[int, Meta(ge=1)] = 600
+    """How often all folders are looked at even when no change was noticed."""
+
+
+class Entry(_Section, frozen=True, kw_only=True):
+    """Settings of one model."""
+
+    arguments: tuple[Bounded, ...] = ()
+    """llama-server arguments, after the global ones."""
+    memory_gb: Annotated[float, Meta(gt=0)] | None = None
+    """What it needs, for a model whose need modeld estimates badly."""
+    context_tokens: Annotated[int, Meta(ge=1)] | None = None
+    """The context to load it with."""
+
+
+class Models(_Section, frozen=True, kw_only=True):
+    """Which models, and how many."""
+
+    default: Bounded = ""
+    """What answers a request that names no model: a nickname, a slot or a name."""
+    max_concurrent_loaded: Annotated[int, Meta(ge=1, le=64)] = 2
+    """How many may be loaded at once."""
+    entries: dict[Bounded, Entry] = field(default_factory=dict)
+    """Settings by model: its id, name or a nickname."""
+
+
+class Load(_Section, frozen=True, kw_only=True):
+    """What `modelctl load` does."""
+
+    replace: bool = True
+    """Whether a load replaces every other unpinned model.  `--nokill` keeps them once."""
+
+
+class Reload(_Section, frozen=True, kw_only=True):
+    """How often an operator may load."""
+
+    min_reload_seconds: Annotated[int, Meta(ge=0, le=86400)] = 30
+    """Between two loads on one port; 0 for no throttle.  The gateway's own loads are free."""
+
+
+class Memory(_Section, frozen=True, kw_only=True):
+    """How much memory models may take."""
+
+    limit_gb: Annotated[float, Meta(gt=0)] | None = None
+    """The budget; unset for all of the machine's memory."""
+    headroom_mb: Annotated[int, Meta(ge=0)] = 0
+    """Kept free out of the budget."""
+
+
+class Weights(_Section, frozen=True, kw_only=True):
+    """The terms of the rank."""
+
+    recent_7d: float = 10.0
+    recent_30d: float = 3.0
+    total: float = 0.5
+    recency_days: float = 7.0
+    """The bonus for a use today; it falls by 1 a day to 0."""
+    idle_day: float = 2.0
+    """Taken off for each day without use."""
+
+
+class Rank(_Section, frozen=True, kw_only=True):
+    """Which model is worth more."""
+
+    formula: Literal["documented", "legacy"] = "documented"
+    """`legacy` is llama-pack's: uses - 2 * idle days, and up to 0.5 for a newer file."""
+    runtime_weight: bool = True
+    """Whether a long use counts more than a short one."""
+    weights: Weights = Weights()
+
+
+class Servers(_Section, frozen=True, kw_only=True):
+    """How llama-server is run."""
+
+    binary: Bounded = ""
+    """Its path; empty for the first on PATH, else the embedded engine."""
+    launcher: Literal["auto", "systemd", "direct"] = "auto"
+    """`systemd` runs each as a unit of the user manager; `auto` takes it where there is one."""
+    arguments: tuple[Bounded, ...] = ()
+    """llama-server arguments for every model, before the model's own."""
+    context_tokens: Annotated[int, Meta(ge=0)] = 8192
+    """The context where no model setting or argument says otherwise; 0 for the model's own maximum."""
+    stop_grace_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    """Between the request to end and SIGKILL."""
+    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    """How long a server that is to stop may finish what it answers."""
+    start_stall_seconds: Annotated[float, Meta(ge=1)] = 300.0
+    """A load without any progress for this long has failed."""
+    stall_seconds: Annotated[float, Meta(ge=1)] = 120.0
+    """A server that has requests and moves none of them for this long is killed."""
+
+
+class Gateway(_Section, frozen=True, kw_only=True):
+    """The HTTP front door."""
+
+    listen: tuple[Bounded, ...] = ("127.0.0.1:8080",)
+    """Addresses, `HOST:PORT`.  Only loopback ones; empty for no gateway."""
+    allowed_hosts: tuple[Bounded, ...] = ()
+    """Further names that a Host header may have."""
+    allowed_origins: tuple[Bounded, ...] = ()
+    """Web origins whose pages may call; none by default."""
+    max_connections: Annotated[int, Meta(ge=1, le=16384)] = 256
+    max_body_mb: Annotated[int, Meta(ge=1, le=1024)] = 32
+    max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    """Requests that may wait for a model to load; more are refused with 429."""
+    max_wait_seconds: Annotated[float, Meta(ge=1)] = 600.0
+    """How long one may wait for that."""
+    heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=10)] = 5.0
+    """Between signs of life on a stream whose model loads."""
+
+
+class Log(_Section, frozen=True, kw_only=True):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole configuration."""
+
+    storage: Storage = Storage()
+    models: Models = Models()
+    load: Load = Load()
+    reload: Reload = Reload()
+    memory: Memory = Memory()
+    rank: Rank = Rank()
+    servers: Servers = Servers()
+    gateway: Gateway = Gateway()
+    log: Log = Log()

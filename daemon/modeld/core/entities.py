@@ -1,0 +1,288 @@
+"""
+The things that modeld knows about: models on disk, servers that run, what people said of them.
+
+Frozen values only.  Whoever wants a changed one makes a new one with `msgspec.structs.replace`.
+Nothing here decides, and nothing here touches the machine.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+
+class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What a GGUF says of itself, as far as modeld needs it.
+
+    Source: the keys `general.*`, `ARCH.*`, `tokenizer.*` and `split.*` of the GGUF format;
+    zero or empty where the file does not say.
+    """
+
+    architecture: str = ""
+    name: str = ""
+    size_label: str = ""
+    parameters: int = 0
+    """Elements of all tensors."""
+    quantisation: str = ""
+    """As in file names: `Q4_K_M`, `F16`."""
+    context_tokens: int = 0
+    layers: int = 0
+    embedding: int = 0
+    feed_forward: int = 0
+    heads: int = 0
+    kv_heads: tuple[int, ...] = ()
+    """One number for all layers, or one a layer."""
+    key_length: int = 0
+    value_length: int = 0
+    sliding_window: int = 0
+    vocabulary: int = 0
+    experts: int = 0
+    experts_used: int = 0
+    tokenizer: str = ""
+    has_chat_template: bool = False
+    has_tool_template: bool = False
+    """The chat template speaks of tools."""
+    kind: str = "model"
+    """`general.type`: model, adapter, mmproj, ..."""
+    tensor_count: int = 0
+    tensor_bytes: int = 0
+    extent_bytes: int = 0
+    """How long the file must be to hold its header and every tensor."""
+    shard_count: int = 1
+    shard_index: int = 0
+    """From 0, `split.no`."""
+
+
+class FoundFile(Struct, frozen=True, kw_only=True):
+    """One GGUF file that a scan saw."""
+
+    tier: str
+    path: str
+    relative_path: str
+    """POSIX path below the tier's folder."""
+    size_bytes: int
+    mtime_ns: int
+    device: int = 0
+    inode: int = 0
+    header: Header | None = None
+    """None where the file cannot be used; `problem` says why."""
+    problem: str = ""
+
+
+class Location(Struct, frozen=True, kw_only=True):
+    """Where one copy of a model lies."""
+
+    tier: str
+    path: str
+    """The file to give to llama-server: the only one, or the first shard."""
+    shard_paths: tuple[str, ...]
+    """All files of this copy, `path` first."""
+    mmproj_path: str = ""
+    size_bytes: int
+    mtime_ns: int
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """One GGUF, with its shards and mmproj, whatever disk its copies are on."""
+
+    id: str
+    """The path below its tier without `.gguf` and shard number; unique, and what state is kept under."""
+    name: str
+    """The last part of the id: what people type."""
+    aliases: tuple[str, ...] = ()
+    """Ids that its other copies would have."""
+    size_bytes: int
+    """Of one copy: all shards, without the mmproj."""
+    header: Header
+    locations: tuple[Location, ...]
+    """In look-up order: the SSD, then the HDDs as configured.  Never empty."""
+
+    @property
+    def location(self) -> Location:
+        """The copy to serve from."""
+        return self.locations[0]
+
+
+class ModelStats(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is remembered of one model, whether or not its file is there today."""
+
+    total_uses: int = 0
+    last_used: datetime | None = None
+    use_timestamps: tuple[datetime, ...] = ()
+    """The last 100 loads, oldest first, UTC."""
+    use_runtimes_seconds: tuple[float, ...] = ()
+    """How long each of them ran, in the same order; 0 while it runs."""
+    total_runtime_seconds: float = 0.0
+    last_runtime_seconds: float = 0.0
+    arguments: tuple[str, ...] = ()
+    """llama-server arguments kept by `load --store`."""
+    measured_bytes: int = 0
+    """Resident memory seen on an earlier load."""
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """All that outlives the daemon, one file (`stats.json`)."""
+
+    version: int = 1
+    generation: int = 0
+    """Grows by one a save."""
+    models: dict[str, ModelStats] = field(default_factory=dict)
+    nicknames: dict[str, str] = field(default_factory=dict)
+    """nickname -> model id."""
+    slots: dict[str, str] = field(default_factory=dict)
+    """slot -> model id."""
+    pins: tuple[str, ...] = ()
+    """Model ids."""
+    last_loads: dict[str, datetime] = field(default_factory=dict)
+    """Port (`gateway` or a number) -> the last operator load there: the throttle's clock."""
+    closed_servers: tuple[str, ...] = ()
+    """The last servers whose run time is counted, so that a crash cannot count one twice."""
+
+
+class ServerState(StrEnum):
+    """Where a llama-server is in its life; `core.lifecycle` holds the table."""
+
+    STARTING = "starting"
+    """The launch record is written; no process is known yet."""
+    LOADING = "loading"
+    READY = "ready"
+    STOPPING = "stopping"
+    """Asked to stop."""
+    KILLING = "killing"
+    """It did not listen, and was killed."""
+    UNREAPABLE = "unreapable"
+    """Killed and still there: a dead disk or driver holds it.  Its memory stays booked."""
+    GONE = "gone"
+
+
+class Origin(StrEnum):
+    """Who asked for a load."""
+
+    OPERATOR = "operator"
+    GATEWAY = "gateway"
+
+
+class LaunchRecord(Struct, frozen=True, kw_only=True):
+    """
+    Everything that starts one llama-server, and later recognises it.
+
+    Written, and synced, before the process is asked for; read by the launcher and by the next
+    daemon.  One JSON file a server.
+    """
+
+    version: int = 1
+    server_id: str
+    """16 of [a-z0-9]; also the unit's instance name."""
+    model_id: str
+    model_name: str
+    model_path: str
+    tier: str
+    argv: tuple[str, ...]
+    """argv[0] is an absolute path.  Nothing expands it."""
+    environment: dict[str, str]
+    """The whole environment of the process."""
+    socket_path: str
+    stdin_path: str
+    """A FIFO that the server holds open itself, so that its stdin never ends."""
+    stdout_path: str
+    """A FIFO for its state lines."""
+    log_path: str
+    """Where the direct launcher sends stderr; the journal has it under systemd."""
+    port: int = 0
+    """An extra loopback TCP listener; 0 for none."""
+    arguments: tuple[str, ...] = ()
+    """What the person or the configuration asked for, for comparison."""
+    origin: Origin = Origin.OPERATOR
+    need_bytes: int = 0
+    context_tokens: int = 0
+    created_at: datetime
+    boot_id: str = ""
+
+
+class Process(Struct, frozen=True, kw_only=True):
+    """One living process, so identified that a reused pid cannot be taken for it."""
+
+    pid: int
+    start_ticks: int
+    """Field 22 of /proc/PID/stat."""
+    boot_id: str = ""
+
+
+class Exit(Struct, frozen=True, kw_only=True):
+    """How a server ended."""
+
+    how: str = "exited"
+    """`exited`, `signalled`, `oom-kill`, `not-started` or `unknown` (it ended while nobody watched)."""
+    code: int = 0
+    """Exit status or signal number."""
+    detail: str = ""
+    """Why it could not be started, where that is what happened."""
+    lines: tuple[str, ...] = ()
+    """Its last error lines."""
+    ended_at: datetime | None = None
+    """Where known: it may have ended before the daemon looked."""
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A launch record that a starting daemon met, and what became of its process."""
+
+    record: LaunchRecord
+    process: Process | None
+    """None where it is gone; `exit` then says how."""
+    exit: Exit | None = None
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """One llama-server as the supervisor sees it."""
+
+    record: LaunchRecord
+    state: ServerState = ServerState.STARTING
+    process: Process | None = None
+    stage: str = ""
+    """What it loads now: `text_model`, `mmproj_model`, ..."""
+    fraction: float = 0.0
+    ready_at: float = 0.0
+    """[unix s] 0 before it was ready."""
+    last_used_at: float = 0.0
+    """[unix s] The end of its last request, or the moment it became ready."""
+    in_flight: int = 0
+    resident_bytes: int = 0
+    """Measured; 0 when not yet."""
+    context_tokens: int = 0
+    deadline: float = 0.0
+    """[monotonic s] When the present state has lasted too long; 0 for never."""
+    stopping_because: str = ""
+    """Why it was asked to stop; empty when it was not."""
+    adopted: bool = False
+
+    @property
+    def id(self) -> str:
+        """The server's id."""
+        return self.record.server_id
+
+    @property
+    def booked_bytes(self) -> int:
+        """The memory to count for it: what was measured, or what it was expected to need."""
+        return max(self.resident_bytes, self.record.need_bytes)
+
+
+class Binary(Struct, frozen=True, kw_only=True):
+    """One llama-server program, as its own `--help` and `--version` describe it."""
+
+    argv: tuple[str, ...]
+    """How to start it; more than one word for the embedded engine."""
+    version: str = ""
+    flags: dict[str, bool] = field(default_factory=dict)
+    """Each spelling of each option -> whether it takes a value."""
+    problem: str = ""
+    """Why it can't be used; empty when it can."""
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """What this machine has."""
+
+    memory_bytes: int
+    available_bytes: int = 0
+    """What the kernel says is free now.  It warns, it never decides."""
+    boot_id: str = ""

@@ -1,0 +1,300 @@
+"""
+Every arrow into the supervisor's loop (events) and out of it (effects).
+
+Host adapters and the two front doors make events; only the loop consumes them.  Effects are
+values too: easy to compare in a test, easy to log.  Nothing here knows who carries them.
+"""
+
+from msgspec import Struct, field
+
+from modeld.core.entities import (
+    Binary,
+    Exit,
+    FoundFile,
+    LaunchRecord,
+    Machine,
+    Origin,
+    Process,
+)
+from modeld.errors import ModeldError
+
+
+class Event(Struct, frozen=True):
+    """Something that happened."""
+
+
+# --- what people and programs ask -----------------------------------------------------------
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """The words by which somebody means a model; exactly one of the first three is set."""
+
+    pattern: str = ""
+    """A nickname, a name, or part of one (`-m`)."""
+    nickname: str = ""
+    """Exactly this nickname (`-n`)."""
+    slot: str = ""
+    """The holder of this slot (`-n1`)."""
+    best: bool = False
+    """Take the top rank without a word (`--rank1`)."""
+    only: bool = False
+    """Several are an error (`--no-multi-match`)."""
+    exact: bool = False
+    """A program asks: no substrings, no globs."""
+
+
+class NameChange(Struct, frozen=True, kw_only=True):
+    """Changes of names, all or none of them made, in one write."""
+
+    set_nickname: str = ""
+    """Becomes the model's only nickname."""
+    add_nicknames: tuple[str, ...] = ()
+    delete_nicknames: tuple[str, ...] = ()
+    set_slot: str = ""
+    clear_slot: str = ""
+    """Needs no model."""
+    move: bool = False
+    """Take a nickname from another model."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == NameChange(move=self.move)
+
+
+class LoadAsked(Event, frozen=True, kw_only=True):
+    """Make one model ready."""
+
+    request_id: str
+    selection: Selection
+    origin: Origin = Origin.OPERATOR
+    port: int = 0
+    arguments: tuple[str, ...] | None = None
+    """For llama-server; None to use what is stored for the model."""
+    store: bool = False
+    keep_others: bool | None = None
+    """`--nokill`; None for the configured default."""
+    force: bool = False
+    force_pinned: bool = False
+    pin: bool = False
+    names: NameChange = field(default_factory=NameChange)
+    names_only: bool = False
+    """`--no-load`: start, stop and signal nothing."""
+    dry_run: bool = False
+
+
+class CancelAsked(Event, frozen=True, kw_only=True):
+    """Give up a load that an earlier request began."""
+
+    request_id: str
+    load_request_id: str
+
+
+class UnloadAsked(Event, frozen=True, kw_only=True):
+    """Stop servers."""
+
+    request_id: str
+    selections: tuple[Selection, ...] = ()
+    everything: bool = False
+    force_pinned: bool = False
+    now: bool = False
+    """Do not wait for requests in flight."""
+
+
+class NamesAsked(Event, frozen=True, kw_only=True):
+    """Change names without loading anything."""
+
+    request_id: str
+    selection: Selection
+    change: NameChange
+
+
+class PinAsked(Event, frozen=True, kw_only=True):
+    """Promise never to unload a model, or take the promise back."""
+
+    request_id: str
+    selection: Selection
+    pinned: bool
+
+
+class ReloadAsked(Event, frozen=True, kw_only=True):
+    """Read the configuration again."""
+
+    request_id: str = ""
+    """Empty when a signal asked."""
+
+
+class WaiterLeft(Event, frozen=True, kw_only=True):
+    """Whoever waited for a request went away; what it began goes on."""
+
+    request_id: str
+
+
+class RequestStarted(Event, frozen=True, kw_only=True):
+    """The gateway sent a request to a server."""
+
+    server_id: str
+
+
+class RequestMoved(Event, frozen=True, kw_only=True):
+    """Bytes of an answer came from a server; at most one a second."""
+
+    server_id: str
+
+
+class RequestEnded(Event, frozen=True, kw_only=True):
+    """A request to a server is over, whichever way."""
+
+    server_id: str
+
+
+# --- what the machine says ------------------------------------------------------------------
+
+
+class FilesFound(Event, frozen=True, kw_only=True):
+    """A scan saw these files, all that there are below the configured folders."""
+
+    files: tuple[FoundFile, ...]
+    problems: tuple[str, ...] = ()
+    """Folders that could not be read, one sentence each."""
+    header_reads: int = 0
+    seconds: float = 0.0
+
+
+class FolderChanged(Event, frozen=True, kw_only=True):
+    """Something below a model folder changed, or changes may have been missed."""
+
+    tier: str
+    reason: str = ""
+
+
+class ServerStarted(Event, frozen=True, kw_only=True):
+    """The process exists."""
+
+    server_id: str
+    process: Process
+
+
+class ServerLoading(Event, frozen=True, kw_only=True):
+    """A state line, or another sign that loading goes on."""
+
+    server_id: str
+    stage: str = ""
+    fraction: float = 0.0
+
+
+class ServerReady(Event, frozen=True, kw_only=True):
+    """It answered `/health`."""
+
+    server_id: str
+    context_tokens: int = 0
+
+
+class ServerExited(Event, frozen=True, kw_only=True):
+    """The process is gone, or never was."""
+
+    server_id: str
+    exit: Exit
+
+
+class SlotsSeen(Event, frozen=True, kw_only=True):
+    """What a server says of its work; equal marks mean that nothing moved in between."""
+
+    server_id: str
+    mark: str
+    """Empty when it did not answer."""
+
+
+class MemoryMeasured(Event, frozen=True, kw_only=True):
+    """Resident memory of a server."""
+
+    server_id: str
+    resident_bytes: int
+
+
+class MachineMeasured(Event, frozen=True, kw_only=True):
+    """What the machine has now."""
+
+    machine: Machine
+
+
+class BinaryProbed(Event, frozen=True, kw_only=True):
+    """The configured llama-server was asked for its options."""
+
+    binary: Binary
+
+
+class StateSaved(Event, frozen=True, kw_only=True):
+    """That generation is on the disk, synced."""
+
+    generation: int
+
+
+class StateNotSaved(Event, frozen=True, kw_only=True):
+    """The disk refused that generation; the file before it is intact."""
+
+    generation: int
+    reason: str
+
+
+class ConfigRead(Event, frozen=True, kw_only=True):
+    """The configuration files were read again."""
+
+    request_id: str
+    config: object | None
+    """A `modeld.config.schema.Config`; None when it is invalid (core does not import config)."""
+    error: ModeldError | None = None
+
+
+class Tick(Event, frozen=True, kw_only=True):
+    """Time passed; once a second."""
+
+
+class StopAsked(Event, frozen=True, kw_only=True):
+    """The daemon is to end."""
+
+    leave_servers: bool
+    """Whether the servers go on, for the next daemon to adopt."""
+
+
+# --- what the loop has done -----------------------------------------------------------------
+
+
+class Effect(Struct, frozen=True):
+    """Something to be done outside the loop; what comes of it returns as an event."""
+
+
+class StartServer(Effect, frozen=True, kw_only=True):
+    """Write the record, then start the process."""
+
+    record: LaunchRecord
+
+
+class StopServer(Effect, frozen=True, kw_only=True):
+    """Ask the server to end."""
+
+    server_id: str
+
+
+class KillServer(Effect, frozen=True, kw_only=True):
+    """End the server, whatever it does."""
+
+    server_id: str
+
+
+class ForgetServer(Effect, frozen=True, kw_only=True):
+    """Remove record, socket and FIFOs of a server that is gone."""
+
+    server_id: str
+
+
+class WatchServer(Effect, frozen=True, kw_only=True):
+    """Follow its state lines and its health until it is ready."""
+
+    record: LaunchRecord
+
+
+class LookAtSlots(Effect, frozen=True, kw_only=True):
+    """Ask the server what it works on."""
+
+    server_id: str

@@ -1,0 +1,1 @@
+"""The door for HTTP clients: bytes in, a model found, bytes out."""

@@ -1,0 +1,1 @@
+"""This machine: adapters behind the ports of the supervisor, none of which knows another."""

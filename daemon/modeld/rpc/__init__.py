@@ -1,0 +1,1 @@
+"""The door for modelctl: one ROUTER socket, one function a request."""

@@ -1,0 +1,184 @@
+"""
+What the supervisor needs of the machine, and nothing about how it is done.
+
+Each port is small enough to be faked in a test in a few lines.  Calls without `await` return at
+once; what comes of them arrives in the loop's queue as an event, through the `emit` function
+that the adapter was built with.  `emit` must be called in the loop's thread.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from modeld.core.entities import Binary, Found, LaunchRecord, Machine, State
+from modeld.core.events import Event
+
+Emit = Callable[[Event], None]
+
+
+class Clock(Protocol):
+    """Time, two kinds of it."""
+
+    def now(self) -> float:
+        """Return the wall clock.  [unix s] For people and for files."""
+
+    def monotonic(self) -> float:
+        """Return time that never jumps.  [s] For durations and deadlines."""
+
+
+class Servers(Protocol):
+    """Starts, ends and finds llama-server processes."""
+
+    kind: str
+    """`systemd` or `direct`."""
+
+    def start(self, record: LaunchRecord) -> None:
+        """Write the record, synced, and start it: `ServerStarted`, later `ServerExited`."""
+
+    def stop(self, server_id: str) -> None:
+        """Ask it to end: the exit line on its stdin, and SIGTERM.  `ServerExited` follows, or not."""
+
+    def kill(self, server_id: str) -> None:
+        """End it and all its children by SIGKILL."""
+
+    def forget(self, server_id: str) -> None:
+        """Remove what is left of a server that is gone.  Idempotent."""
+
+    async def find(self) -> Sequence[Found]:
+        """
+        Return every server that an earlier daemon left, and watch those that live.
+
+        Processes without a record are stopped, and not returned.
+        """
+
+    async def log_lines(self, server_id: str, count: int) -> Sequence[str]:
+        """Return its last log lines, oldest first; empty where none can be read."""
+
+    async def close(self) -> None:
+        """Let go of everything and leave the processes running."""
+
+
+class Probe(Protocol):
+    """Looks at running servers from outside."""
+
+    def watch(self, record: LaunchRecord) -> None:
+        """Follow one until it is ready: `ServerLoading`, then `ServerReady`."""
+
+    def unwatch(self, server_id: str) -> None:
+        """Stop following.  Idempotent."""
+
+    def look_at_slots(self, server_id: str, socket_path: str) -> None:
+        """Ask what it works on: `SlotsSeen`."""
+
+    def measure_memory(self, server_id: str, pid: int) -> None:
+        """Measure its resident memory: `MemoryMeasured`."""
+
+    async def close(self) -> None:
+        """Stop following everything."""
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """The state as the disk had it."""
+
+    state: State
+    problems: tuple[str, ...] = ()
+    """What was wrong with it and what was done about that, one sentence each."""
+    read_only: bool = False
+    """A newer modeld wrote it: it is used, and never overwritten."""
+
+
+class Store(Protocol):
+    """Keeps the state."""
+
+    def load(self) -> Loaded:
+        """Read the state; a damaged file is set aside, and the one before it used."""
+
+    def save(self, state: State) -> None:
+        """Write it in the background, synced: `StateSaved` or `StateNotSaved`."""
+
+    async def close(self) -> None:
+        """Wait for the last write.  Bounded."""
+
+
+class Folder(Struct, frozen=True, kw_only=True):
+    """One model folder."""
+
+    tier: str
+    """`ssd`, `hdd1`, `hdd2`, ..."""
+    path: str
+
+
+class Scanner(Protocol):
+    """Finds model files."""
+
+    def scan(self, folders: Sequence[Folder]) -> None:
+        """Look at every file below: `FilesFound`.  A call during a scan makes it run once more."""
+
+    async def close(self) -> None:
+        """Give up a scan that runs."""
+
+
+class Watcher(Protocol):
+    """Notices that model folders changed."""
+
+    def watch(self, folders: Sequence[Folder]) -> Sequence[str]:
+        """Watch these and no others: `FolderChanged`.  Returns a sentence a folder it cannot watch."""
+
+    async def close(self) -> None:
+        """Stop watching."""
+
+
+class Hardware(Protocol):
+    """What this machine has."""
+
+    def machine(self) -> Machine:
+        """Return memory sizes now."""
+
+    def probe_binary(self, wanted: str) -> None:
+        """Find llama-server and ask for its options, cached by file: `BinaryProbed`."""
+
+
+class Journal(Protocol):
+    """Says what was done."""
+
+    def record(self, event: str, message: str, *, priority: int = 6, **fields: str | float) -> None:
+        """Log one committed event.  Field names as in modeld(8), lower case, without the prefix."""
+
+
+class Notify(Protocol):
+    """Talks to the service manager."""
+
+    def ready(self) -> None:
+        """Say that modeld serves."""
+
+    def status(self, text: str) -> None:
+        """Set the line that `systemctl status` shows."""
+
+    def reloading(self) -> None:
+        """Say that the configuration is being read; `ready` ends it."""
+
+    def stopping(self) -> None:
+        """Say that modeld ends."""
+
+    def watchdog(self) -> None:
+        """Say that the loop makes progress."""
+
+
+class Ports(Struct, frozen=True, kw_only=True):
+    """All ports together."""
+
+    clock: Clock
+    servers: Servers
+    probe: Probe
+    store: Store
+    scanner: Scanner
+    watcher: Watcher
+    hardware: Hardware
+    journal: Journal
+    notify: Notify
+
+
+def no_binary(problem: str) -> Binary:
+    """Return a binary that cannot be used, and says why."""
+    return Binary(argv=(), problem=problem)
