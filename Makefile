@@ -1,0 +1,1 @@
+# make demo | test | bench | soak | install | uninstall

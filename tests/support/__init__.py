@@ -1,0 +1,1 @@
+"""What tests of several places need: tiny models, fakes, waiting with a bound."""
