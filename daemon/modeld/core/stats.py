@@ -1,0 +1,187 @@
+"""
+What is remembered of each model's use: how often, when, for how long, with how much memory.
+
+Arithmetic on `State`: each function returns a new one, or the same one where nothing changes, so
+that the caller knows whether there is anything to save.  Run time is counted per server, never
+twice for the same one, whichever way and however often its end is reported.  Everything has a
+cap, so that the state file stays small for ever.  Nothing is judged here; see `rank`.
+"""
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from modeld.core.entities import ModelStats, State
+
+MAX_TIMESTAMPS = 100
+"""S0-26: so recent counts saturate there."""
+MAX_MODELS = 10_000
+MAX_CLOSED_SERVERS = 64
+MAX_LAST_LOADS = 256
+MEMORY_STEP = 0.01
+"""Measured memory that differs by less is the same: not worth a write."""
+
+
+def moment(now: float) -> datetime:
+    """
+    Return `now` [unix s] as it is kept: UTC, whole seconds, inside what a date can say.
+
+    A broken clock must not end the daemon, so a time before 1970 or after 9999 is clamped.
+    """
+    return datetime.fromtimestamp(min(max(now, 0.0), 253_402_300_799.0) // 1, tz=UTC)
+
+
+def count_use(state: State, model_id: str, now: float) -> State:
+    """
+    Return the state with one more load of the model.
+
+    Args:
+        state: As it was.
+        model_id: What was loaded.
+        now: [unix s] When.
+    """
+    stats = state.models.get(model_id, ModelStats())
+    stamp = moment(now)
+    return _with(
+        state,
+        model_id,
+        replace(
+            stats,
+            total_uses=stats.total_uses + 1,
+            last_used=stamp,
+            use_timestamps=(*stats.use_timestamps, stamp)[-MAX_TIMESTAMPS:],
+            use_runtimes_seconds=(*_runtimes(stats), 0.0)[-MAX_TIMESTAMPS:],
+        ),
+    )
+
+
+def count_runtime(
+    state: State,
+    model_id: str,
+    server_id: str,
+    *,
+    seconds: float,
+    closed: bool,
+    started_at: float = 0.0,
+) -> State:
+    """
+    Return the state with the run time of one server, as far as it was not counted before.
+
+    Called now and then while the server runs, so that a crash of the machine loses only the time
+    since the last call, and once with its end.  A server that was closed is never counted again.
+
+    Args:
+        state: As it was.
+        model_id: What the server serves.
+        server_id: Which server.
+        seconds: [s] Since its start, all of it; less than 0 counts as 0.
+        closed: Whether it has ended.
+        started_at: [unix s] Which of the model's uses it was: the nearest one still open.
+            Without it, the last one still open.
+    """
+    seconds = _seconds(seconds)
+    more = seconds - state.counted_seconds.get(server_id, 0.0)
+    if server_id in state.closed_servers or (more <= 0 and not closed):
+        return state
+    stats = state.models.get(model_id, ModelStats())
+    total = round(stats.total_runtime_seconds + max(more, 0.0), 3)
+    if not closed:
+        state = replace(state, counted_seconds={**state.counted_seconds, server_id: seconds})
+        return _with(state, model_id, replace(stats, total_runtime_seconds=total))
+    stats = replace(
+        stats,
+        total_runtime_seconds=total,
+        last_runtime_seconds=seconds,
+        use_runtimes_seconds=_close_use(stats, seconds, started_at),
+    )
+    return replace(
+        _with(state, model_id, stats),
+        closed_servers=(*state.closed_servers, server_id)[-MAX_CLOSED_SERVERS:],
+        counted_seconds=_without(state.counted_seconds, server_id),
+    )
+
+
+def forget_servers(state: State, living: Iterable[str]) -> State:
+    """Return the state without counts of servers that are neither living nor closed properly."""
+    keep = set(living)
+    counted = {one: seconds for one, seconds in state.counted_seconds.items() if one in keep}
+    return state if counted == state.counted_seconds else replace(state, counted_seconds=counted)
+
+
+def note_load(state: State, port: str, now: float) -> State:
+    """
+    Return the state with an operator's load on `port`: where the throttle's clock starts.
+
+    Args:
+        state: As it was.
+        port: `gateway`, or a number.
+        now: [unix s] When.
+    """
+    loads = {**state.last_loads, port: moment(now)}
+    if len(loads) > MAX_LAST_LOADS:
+        del loads[min(loads, key=loads.__getitem__)]
+    return replace(state, last_loads=loads)
+
+
+def remember_memory(state: State, model_id: str, resident_bytes: int) -> State:
+    """Return the state with the memory that a server of the model was seen to use."""
+    stats = state.models.get(model_id, ModelStats())
+    difference = abs(stats.measured_bytes - resident_bytes)
+    if resident_bytes <= 0 or difference <= stats.measured_bytes * MEMORY_STEP:
+        return state
+    return _with(state, model_id, replace(stats, measured_bytes=resident_bytes))
+
+
+def store_arguments(state: State, model_id: str, arguments: tuple[str, ...]) -> State:
+    """Return the state with llama-server arguments kept for the model (`load --store`)."""
+    stats = state.models.get(model_id, ModelStats())
+    if stats.arguments == arguments:
+        return state
+    return _with(state, model_id, replace(stats, arguments=arguments))
+
+
+def _seconds(seconds: float) -> float:
+    return round(max(seconds, 0.0), 3) if math.isfinite(seconds) else 0.0
+
+
+def _runtimes(stats: ModelStats) -> tuple[float, ...]:
+    """Return one run time a timestamp, whatever a person did to the file; 0 where unknown."""
+    missing = len(stats.use_timestamps) - len(stats.use_runtimes_seconds)
+    if missing >= 0:
+        return (0.0,) * missing + stats.use_runtimes_seconds
+    return stats.use_runtimes_seconds[-len(stats.use_timestamps) :] if stats.use_timestamps else ()
+
+
+def _close_use(stats: ModelStats, seconds: float, started_at: float) -> tuple[float, ...]:
+    """Return the run times with `seconds` for the use that is still open."""
+    runtimes = list(_runtimes(stats))
+    still_open = [position for position, runtime in enumerate(runtimes) if not runtime]
+    if still_open:
+        position = still_open[-1]
+        if started_at:
+            times = [one.timestamp() for one in stats.use_timestamps]
+            position = min(still_open, key=lambda one: abs(times[one] - started_at))
+        runtimes[position] = seconds
+    return tuple(runtimes)
+
+
+def _without(counted: dict[str, float], server_id: str) -> dict[str, float]:
+    return {one: seconds for one, seconds in counted.items() if one != server_id}
+
+
+def _with(state: State, model_id: str, stats: ModelStats) -> State:
+    """Return the state with these statistics; the longest unused nameless model makes room."""
+    models = {**state.models, model_id: stats}
+    if len(models) > MAX_MODELS:
+        named = {*state.nicknames.values(), *state.slots.values(), *state.pins, model_id}
+        last = [one for one in models if one not in named] or [
+            one for one in models if one != model_id
+        ]
+        del models[min(last, key=lambda one: _last_used(models[one]))]
+    return replace(state, models=models)
+
+
+def _last_used(stats: ModelStats) -> float:
+    return stats.last_used.timestamp() if stats.last_used else 0.0
