@@ -138,6 +138,8 @@ class State(Struct, frozen=True, kw_only=True):
     """Port (`gateway` or a number) -> the last operator load there: the throttle's clock."""
     closed_servers: tuple[str, ...] = ()
     """The last servers whose run time is counted, so that a crash cannot count one twice."""
+    counted_seconds: dict[str, float] = field(default_factory=dict)
+    """Server id -> the part of its run time that is in its model's total already."""
 
 
 class ServerState(StrEnum):
@@ -147,6 +149,8 @@ class ServerState(StrEnum):
     """The launch record is written; no process is known yet."""
     LOADING = "loading"
     READY = "ready"
+    DRAINING = "draining"
+    """It finishes what it answers, gets nothing new, and is stopped then."""
     STOPPING = "stopping"
     """Asked to stop."""
     KILLING = "killing"
@@ -192,7 +196,9 @@ class LaunchRecord(Struct, frozen=True, kw_only=True):
     port: int = 0
     """An extra loopback TCP listener; 0 for none."""
     arguments: tuple[str, ...] = ()
-    """What the person or the configuration asked for, for comparison."""
+    """What the person and the configuration asked for, for comparison."""
+    one_off: tuple[str, ...] | None = None
+    """The part of them that this load alone asked for; None for what is stored."""
     origin: Origin = Origin.OPERATOR
     need_bytes: int = 0
     context_tokens: int = 0
@@ -260,6 +266,11 @@ class Server(Struct, frozen=True, kw_only=True):
     def id(self) -> str:
         """The server's id."""
         return self.record.server_id
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether requests for the model wait for this server, or go to it."""
+        return self.state in (ServerState.STARTING, ServerState.LOADING, ServerState.READY)
 
     @property
     def booked_bytes(self) -> int:

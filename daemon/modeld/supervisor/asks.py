@@ -1,0 +1,179 @@
+"""
+Requests that start nothing: unload, nicknames and slots, pins.
+
+Names and pins are acknowledged when they are on the disk; an unload when the processes are gone.
+"""
+
+from modeld.core.entities import Model, Server, State
+from modeld.core.events import NamesAsked, PinAsked, Selection, UnloadAsked
+from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
+from modeld.core.resolve import select
+from modeld.errors import ModeldError, Pinned, ServerFailed, Usage
+from modeld.supervisor.jobs import Jobs
+from modeld.supervisor.lives import Lives
+from modeld.supervisor.ranking import ranks
+from modeld.supervisor.saving import Saver
+from modeld.supervisor.world import Phase, Unloading, World
+from modeld.wire.codec import Progress
+from modeld.wire.load import Unloaded
+from modeld.wire.names import Named
+
+
+class Asks:
+    """Answers what is asked of models and names."""
+
+    def __init__(self, world: World, saver: Saver, lives: Lives, jobs: Jobs) -> None:
+        self._world = world
+        self._saver = saver
+        self._lives = lives
+        self._jobs = jobs
+
+    # --- unload ------------------------------------------------------------------------------
+
+    def on_unload(self, ask: UnloadAsked) -> None:
+        """Stop servers; answered when they are gone."""
+        world = self._world
+        servers, kept = self._servers(ask)
+        if not servers:
+            world.answer(ask.request_id, Unloaded(models=(), kept=kept))
+            return
+        unloading = Unloading(
+            request_id=ask.request_id,
+            left={server.id for server in servers},
+            models=tuple(server.record.model_name for server in servers),
+            freed_bytes=sum(server.booked_bytes for server in servers),
+            kept=kept,
+        )
+        world.unloadings.append(unloading)
+        for server in servers:
+            world.tell(ask.request_id, Progress(phase="stop", model=server.record.model_name))
+            job = world.job_of_server(server.id)
+            if job is not None:
+                self._jobs.give_up(job, "it was unloaded while it was loading")
+            self._lives.stop(server.id, "unload was asked for", drain=not ask.now)
+
+    def on_gone(self, server_id: str) -> None:
+        """A server is gone: some unload may be done."""
+        for unloading in tuple(self._world.unloadings):
+            unloading.left.discard(server_id)
+            if not unloading.left:
+                self._world.unloadings.remove(unloading)
+                self._world.answer(
+                    unloading.request_id,
+                    Unloaded(
+                        models=unloading.models,
+                        freed_bytes=unloading.freed_bytes,
+                        kept=unloading.kept,
+                    ),
+                )
+
+    def on_stuck(self, server: Server) -> None:
+        """A server survives even SIGKILL: whoever waits for its end is told."""
+        for unloading in tuple(self._world.unloadings):
+            if server.id in unloading.left:
+                self._world.unloadings.remove(unloading)
+                pid = server.process.pid if server.process else 0
+                error = ServerFailed(
+                    f"{server.record.model_name} (pid {pid}) survives SIGKILL",
+                    hint=f"the kernel holds it, probably at {server.record.model_path}; "
+                    "its memory stays booked until it ends",
+                    pid=pid,
+                )
+                self._world.fail(unloading.request_id, error)
+
+    def _servers(self, ask: UnloadAsked) -> tuple[list[Server], tuple[str, ...]]:
+        """Return the servers to stop, and the names of pinned ones that stay."""
+        world = self._world
+        if ask.everything:
+            self._drop_queued(None)
+            pins = () if ask.force_pinned else world.state.pins
+            stay = [each for each in world.servers.values() if each.record.model_id in pins]
+            go = [each for each in world.servers.values() if each not in stay]
+            return go, tuple(each.record.model_name for each in stay)
+        if not ask.selections:
+            raise Usage("nothing to unload is named", hint="modelctl unload MODEL, or --all")
+        wanted = dict.fromkeys(self._model(selection).id for selection in ask.selections)
+        for model_id in wanted:
+            if model_id in world.state.pins and not ask.force_pinned:
+                name = world.label(model_id)
+                raise Pinned(
+                    f"{name} is pinned", hint=f"modelctl unpin {name}, or unload --force-pinned"
+                )
+            self._drop_queued(model_id)
+        return [each for each in world.servers.values() if each.record.model_id in wanted], ()
+
+    def _drop_queued(self, model_id: str | None) -> None:
+        """Give up loads that have no server yet: of one model, or of all."""
+        for job in tuple(self._world.jobs):
+            if job.phase is not Phase.LOADING and model_id in (None, job.want.model_id):
+                self._jobs.give_up(job, "it was unloaded before it was loaded")
+
+    # --- names and pins ----------------------------------------------------------------------
+
+    def on_names(self, ask: NamesAsked) -> None:
+        """Change nicknames and slots."""
+        free = ask.selection == Selection()
+        model = None if free else self._model(ask.selection)
+        sentences: tuple[str, ...] = ()
+
+        def change(state: State) -> State:
+            nonlocal sentences
+            state, sentences = change_names(state, model.id if model else None, ask.change)
+            return state
+
+        def then(before: State, after: State) -> None:
+            self._answer_names(ask.request_id, model, sentences, changed=before is not after)
+
+        self._saver.commit(change, then, lambda error: self._world.fail(ask.request_id, error))
+
+    def on_pin(self, ask: PinAsked) -> None:
+        """Pin or unpin a model."""
+        model = self._model(ask.selection)
+        sentences: tuple[str, ...] = ()
+
+        def change(state: State) -> State:
+            nonlocal sentences
+            state, sentences = set_pin(state, model.id, pinned=ask.pinned)
+            return state
+
+        def then(before: State, after: State) -> None:
+            event = "pins-changed" if before is not after else ""
+            self._answer_names(ask.request_id, model, sentences, changed=False)
+            if event:
+                self._world.ports.journal.record(event, "; ".join(sentences), model=model.name)
+
+        self._saver.commit(change, then, lambda error: self._world.fail(ask.request_id, error))
+
+    def _answer_names(
+        self, request_id: str, model: Model | None, sentences: tuple[str, ...], *, changed: bool
+    ) -> None:
+        world = self._world
+        if changed:
+            world.ports.journal.record(
+                "names-changed", "; ".join(sentences), model=model.name if model else ""
+            )
+        world.answer(
+            request_id,
+            Named(
+                model=world.label(model.id) if model else "",
+                changes=sentences,
+                nicknames=nicknames_of(world.state, model.id) if model else (),
+                slots=slots_of(world.state, model.id) if model else (),
+            ),
+        )
+
+    def _model(self, selection: Selection) -> Model:
+        """
+        Return the model that is meant.
+
+        Raises:
+            ModeldError: None or several are.
+        """
+        world = self._world
+        return select(selection, world.models, world.state, ranks(world)).model
+
+
+def refused(world: World, request_id: str, error: ModeldError) -> None:
+    """Answer a request that was refused at once, and log that."""
+    world.fail(request_id, error)
+    world.ports.journal.record("refused", error.message, priority=5, code=str(error.code))

@@ -1,0 +1,219 @@
+"""
+How a load becomes a server, for one waiter or for two hundred.
+
+Jobs are planned one after another, so that no two count on the same memory: planned, room made,
+started, ready.  Whoever leaves does not end what was begun.  Requests become jobs in `loads`;
+nothing here knows what was typed.
+"""
+
+from modeld.core.entities import LaunchRecord, Origin, Server
+from modeld.core.plan import Plan, Want, plan_load
+from modeld.core.stats import count_use, note_load
+from modeld.errors import Busy, Cancelled, ErrorCode, ModeldError, ServerFailed
+from modeld.supervisor import settings
+from modeld.supervisor.launching import launch_record, warnings
+from modeld.supervisor.lives import Lives
+from modeld.supervisor.saving import Saver
+from modeld.supervisor.world import Job, Phase, World
+from modeld.units import format_duration
+from modeld.wire.codec import Progress
+from modeld.wire.load import Loaded
+
+GATEWAY_PORT = "gateway"
+
+
+class Jobs:
+    """Every load that is under way."""
+
+    def __init__(self, world: World, saver: Saver, lives: Lives) -> None:
+        self._world = world
+        self._saver = saver
+        self._lives = lives
+
+    def plan(self, want: Want) -> Plan:
+        """
+        Return what has to go for `want`.
+
+        Raises:
+            ModeldError: Whatever `plan_load` raises.
+        """
+        world = self._world
+        return plan_load(
+            want,
+            tuple(world.servers.values()),
+            world.state.pins,
+            settings.budget(world.config, world.machine),
+        )
+
+    def restart(self, record: LaunchRecord) -> None:
+        """Start a server that died, as it was."""
+        world = self._world
+        model = world.models.get(record.model_id)
+        if model is None or world.job_of(model.id) is not None or world.server_of(model.id):
+            return
+        asked = settings.arguments(world.config, model, world.state, record.one_off)
+        want = Want(
+            model_id=model.id,
+            name=world.label(model.id),
+            need_bytes=settings.need_of(world, model, asked).need_bytes,
+            port=record.port,
+        )
+        now = world.ports.clock.monotonic()
+        world.jobs.append(Job(want=want, arguments=asked, one_off=record.one_off, begun_at=now))
+
+    def advance(self) -> None:
+        """Take every job as far as it can go now."""
+        world = self._world
+        for job in tuple(world.jobs):
+            if job.phase is Phase.MAKING_ROOM and not job.waiting_for & world.servers.keys():
+                self._start(job)
+            if job.phase is not Phase.QUEUED:
+                continue
+            if any(each.phase is Phase.MAKING_ROOM for each in world.jobs):
+                continue
+            try:
+                self._make_room(job)
+            except Busy as error:
+                if job.want.origin is Origin.OPERATOR:
+                    self._fail(job, error)
+                else:
+                    self._wait_longer(job, error)
+            except ModeldError as error:
+                self._fail(job, error)
+
+    def tick(self) -> None:
+        """Start again what died and has waited long enough."""
+        world = self._world
+        now = world.ports.clock.monotonic()
+        for model_id, deaths in tuple(world.deaths.items()):
+            record = world.last_records.get(model_id)
+            if deaths.restart and now >= deaths.retry_at and record and not world.stopping:
+                world.deaths[model_id] = deaths.without_restart()
+                self.restart(record)
+
+    def _make_room(self, job: Job) -> None:
+        world = self._world
+        plan = self.plan(job.want)
+        job.plan = plan
+        if job.want.origin is Origin.OPERATOR and job.waiters:
+            port = str(job.want.port) if job.want.port else GATEWAY_PORT
+            self._saver.observe(note_load(world.state, port, world.ports.clock.now()))
+        for victim in plan.victims:
+            self._tell(job, "stop", f"{victim.name}: {victim.reason}")
+            self._lives.stop(victim.server_id, victim.reason, drain=True)
+        job.waiting_for = frozenset((*plan.leaving, *(each.server_id for each in plan.victims)))
+        job.phase = Phase.MAKING_ROOM
+        if not job.waiting_for & world.servers.keys():
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
+        world = self._world
+        model = world.models.get(job.want.model_id)
+        if model is None:
+            gone = ServerFailed(f"{job.want.name} is gone from the disks", hint="modelctl list")
+            return self._fail(job, gone)
+        record = launch_record(world, job.want, model, job.arguments, job.one_off)
+        job.phase, job.server_id = Phase.LOADING, record.server_id
+        for request_id in job.waiters:
+            waiter = world.waiter(request_id)
+            waiter.warnings += warnings(world, model, job.want.need_bytes)
+        self._tell(job, "start", f"llama-server from {record.tier}")
+        return self._lives.start(record)
+
+    def _wait_longer(self, job: Job, error: Busy) -> None:
+        """Leave a program's job in the queue, but not for ever."""
+        world = self._world
+        waited = world.ports.clock.monotonic() - job.begun_at
+        if waited > world.config.gateway.max_wait_seconds or not job.waiters:
+            self._fail(job, error)
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def report(self, server: Server) -> None:
+        """Tell whoever waits for a server how far it is."""
+        job = self._world.job_of_server(server.id)
+        if job is not None:
+            stage = server.stage.replace("_", " ")
+            self._tell(job, "load", stage, fraction=server.fraction)
+
+    def finish(self, server: Server) -> None:
+        """A server is ready: count the use, answer everybody."""
+        world = self._world
+        if not server.adopted:
+            now = world.ports.clock.now()
+            self._saver.observe(count_use(world.state, server.record.model_id, now))
+        job = world.job_of_server(server.id)
+        if job is None:
+            return
+        world.jobs.remove(job)
+        seconds = world.ports.clock.monotonic() - job.begun_at
+        for request_id in job.waiters:
+            world.tell(request_id, Progress(phase="ready", model=job.want.name, fraction=1.0))
+            world.answer(request_id, self.loaded(request_id, server, seconds, job=job))
+
+    def fail_server(self, server: Server, error: ModeldError) -> None:
+        """A server ended before it was ready: tell everybody who waited for it."""
+        job = self._world.job_of_server(server.id)
+        if job is not None:
+            self._fail(job, error)
+
+    def give_up(self, job: Job, because: str) -> None:
+        """End a job and its server."""
+        self._fail(job, Cancelled(f"{job.want.name} is not loaded: {because}"))
+        if job.server_id:
+            self._lives.stop(job.server_id, because, drain=False)
+
+    def _fail(self, job: Job, error: ModeldError) -> None:
+        world = self._world
+        if job in world.jobs:
+            world.jobs.remove(job)
+        event = "load-refused" if error.code is not ErrorCode.SERVER_FAILED else "load-failed"
+        world.ports.journal.record(
+            event, f"{job.want.name} is not loaded: {error.message}", priority=4,
+            model=job.want.name, code=str(error.code),
+        )  # fmt: skip
+        for request_id in job.waiters:
+            world.fail(request_id, error)
+
+    def _tell(self, job: Job, phase: str, text: str, fraction: float = -1.0) -> None:
+        progress = Progress(phase=phase, text=text, model=job.want.name, fraction=fraction)
+        for request_id in job.waiters:
+            self._world.tell(request_id, progress)
+
+    def loaded(
+        self,
+        request_id: str,
+        server: Server,
+        seconds: float,
+        *,
+        already: bool = False,
+        job: Job | None = None,
+    ) -> Loaded:
+        world, record = self._world, server.record
+        address = (
+            f"127.0.0.1:{record.port}"
+            if record.port
+            else next(iter(world.gateway_addresses), record.socket_path)
+        )
+        waiter = world.waiter(request_id)
+        took = format_duration(seconds)
+        message = (
+            f"Model already running on host:port {address} with same args."
+            if already
+            else f"{record.model_name} is ready on {address} in {took}"
+        )
+        return Loaded(
+            model=record.model_name,
+            server_id=server.id,
+            address=address,
+            seconds=round(seconds, 3),
+            already=already,
+            message=message,
+            memory_bytes=server.booked_bytes,
+            context_tokens=server.context_tokens,
+            tier=record.tier,
+            unloaded=tuple(each.name for each in job.plan.victims) if job and job.plan else (),
+            candidates=waiter.candidates,
+            names=waiter.names,
+            warnings=tuple(waiter.warnings),
+        )

@@ -1,0 +1,353 @@
+"""
+What happens to servers: their events go through `core.lifecycle`, and what follows is done.
+
+Starting is asked for by `loads`; everything after that is here: becoming ready, draining,
+stopping, dying, stalling, being measured, being counted.  Nobody else changes a server.
+"""
+
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from modeld.core import lifecycle
+from modeld.core.backoff import after_death
+from modeld.core.entities import Exit, LaunchRecord, Server, ServerState
+from modeld.core.events import (
+    MemoryMeasured,
+    RequestEnded,
+    RequestMoved,
+    RequestStarted,
+    ServerExited,
+    ServerLoading,
+    ServerReady,
+    ServerStarted,
+    SlotsSeen,
+)
+from modeld.core.lifecycle import Action, Trigger
+from modeld.core.stats import count_runtime, remember_memory
+from modeld.supervisor import settings
+from modeld.supervisor.explain import describe
+from modeld.supervisor.saving import Saver
+from modeld.supervisor.world import Motion, World
+from modeld.units import format_duration
+
+MEASURE_SECONDS = 5.0
+LOOKS_A_STALL = 4
+"""How often a server that moves nothing is looked at before it counts as stalled."""
+
+
+class Lives:
+    """Leads every server through its life."""
+
+    def __init__(self, world: World, saver: Saver) -> None:
+        self._world = world
+        self._saver = saver
+        self._measured_at = 0.0
+
+    # --- from outside ------------------------------------------------------------------------
+
+    def start(self, record: LaunchRecord) -> None:
+        """Begin a life."""
+        world = self._world
+        deadline = lifecycle.first_deadline(
+            world.ports.clock.monotonic(), settings.limits(world.config)
+        )
+        world.servers[record.server_id] = Server(record=record, deadline=deadline)
+        world.last_records[record.model_id] = record
+        self._note("server-starting", record, f"starting {record.model_name}", tier=record.tier)
+        world.ports.servers.start(record)
+
+    def adopt(self, server: Server) -> None:
+        """Take over a server that an earlier daemon started."""
+        world = self._world
+        now = world.ports.clock.monotonic()
+        deadline = lifecycle.first_deadline(now, settings.limits(world.config))
+        world.servers[server.id] = replace(server, deadline=deadline)
+        world.last_records[server.record.model_id] = server.record
+        world.ports.probe.watch(server.record)
+
+    def stop(self, server_id: str, because: str, *, drain: bool) -> None:
+        """Have a server end, after what it answers now or at once."""
+        world = self._world
+        server = world.servers.get(server_id)
+        if server is None:
+            return
+        if not server.stopping_because:
+            world.servers[server_id] = replace(server, stopping_because=because)
+        self._apply(server_id, Trigger.DRAIN if drain else Trigger.STOP)
+        server = world.servers[server_id]
+        if server.state is ServerState.DRAINING and not server.in_flight:
+            self._apply(server_id, Trigger.IDLE)
+
+    def touch(self, server_id: str) -> None:
+        """Count a server as used now."""
+        server = self._world.servers.get(server_id)
+        if server is not None:
+            now = self._world.ports.clock.now()
+            self._world.servers[server_id] = replace(server, last_used_at=now)
+
+    # --- events ------------------------------------------------------------------------------
+
+    def on_started(self, event: ServerStarted) -> None:
+        """The process exists."""
+        server = self._world.servers.get(event.server_id)
+        if server is not None:
+            self._world.servers[server.id] = replace(server, process=event.process)
+            self._apply(server.id, Trigger.STARTED)
+
+    def on_loading(self, event: ServerLoading) -> None:
+        """Loading goes on."""
+        server = self._world.servers.get(event.server_id)
+        if server is not None:
+            self._world.servers[server.id] = replace(
+                server, stage=event.stage, fraction=max(0.0, min(1.0, event.fraction))
+            )
+            self._apply(server.id, Trigger.PROGRESS)
+
+    def on_ready(self, event: ServerReady) -> None:
+        """It answers."""
+        world = self._world
+        server = world.servers.get(event.server_id)
+        if server is None or server.state is not ServerState.LOADING:
+            return
+        now = world.ports.clock.now()
+        world.servers[server.id] = replace(
+            server,
+            fraction=1.0,
+            ready_at=now,
+            last_used_at=now,
+            context_tokens=event.context_tokens or server.record.context_tokens,
+        )
+        world.ports.probe.unwatch(server.id)
+        self._apply(server.id, Trigger.HEALTHY)
+        self._measured_at = 0.0
+
+    def on_request_started(self, event: RequestStarted) -> None:
+        """A request went to a server."""
+        server = self._world.servers.get(event.server_id)
+        if server is None:
+            return
+        if not server.in_flight:
+            self._world.motions[server.id] = Motion(self._world.ports.clock.monotonic())
+        self._world.servers[server.id] = replace(server, in_flight=server.in_flight + 1)
+
+    def on_request_moved(self, event: RequestMoved) -> None:
+        """Bytes came."""
+        motion = self._world.motions.get(event.server_id)
+        if motion is not None:
+            motion.moved_at = self._world.ports.clock.monotonic()
+
+    def on_request_ended(self, event: RequestEnded) -> None:
+        """A request is over; idle time begins here."""
+        world = self._world
+        server = world.servers.get(event.server_id)
+        if server is None:
+            return
+        in_flight = max(0, server.in_flight - 1)
+        world.servers[server.id] = replace(
+            server, in_flight=in_flight, last_used_at=world.ports.clock.now()
+        )
+        if in_flight:
+            self.on_request_moved(RequestMoved(server_id=server.id))
+        else:
+            world.motions.pop(server.id, None)
+            self._apply(server.id, Trigger.IDLE)
+
+    def on_slots_seen(self, event: SlotsSeen) -> None:
+        """A server that moves nothing was looked at: does it work all the same?"""
+        motion = self._world.motions.get(event.server_id)
+        if motion is not None and event.mark and event.mark != motion.mark:
+            motion.mark = event.mark
+            motion.moved_at = self._world.ports.clock.monotonic()
+
+    def on_memory(self, event: MemoryMeasured) -> None:
+        """Resident memory was measured; while loading, growth is a sign of progress."""
+        world = self._world
+        server = world.servers.get(event.server_id)
+        if server is None:
+            return
+        world.servers[server.id] = replace(server, resident_bytes=event.resident_bytes)
+        if server.state is ServerState.LOADING:
+            if event.resident_bytes > server.resident_bytes:
+                self._apply(server.id, Trigger.PROGRESS)
+        elif server.state is ServerState.READY:
+            model_id = server.record.model_id
+            after = remember_memory(world.state, model_id, event.resident_bytes)
+            if after is not world.state:
+                self._saver.observe(after)
+
+    def on_exited(self, event: ServerExited) -> Server | None:
+        """The process is gone: count it, forget it, and remember a death that nobody ordered."""
+        world = self._world
+        server = world.servers.get(event.server_id)
+        if server is None:
+            world.ports.servers.forget(event.server_id)
+            return None
+        self._count(server, event.exit)
+        self._apply(server.id, Trigger.EXITED)
+        gone = world.servers.pop(server.id)
+        world.motions.pop(server.id, None)
+        world.ports.probe.unwatch(server.id)
+        cause = describe(event.exit)
+        if gone.stopping_because:
+            self._note("server-stopped", gone.record, f"{gone.record.model_name} is unloaded: "
+                       f"{gone.stopping_because}")  # fmt: skip
+            if not gone.stopping_because.startswith(STALLED):
+                return gone
+        self._note_death(gone, event.exit, gone.stopping_because or cause)
+        return gone
+
+    # --- time --------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look at deadlines, stalls and memory; once a second."""
+        now = self._world.ports.clock.monotonic()
+        for server in tuple(self._world.servers.values()):
+            if server.deadline and now >= server.deadline:
+                self._apply(server.id, Trigger.DEADLINE)
+        self._look_for_stalls(now)
+        if now - self._measured_at >= MEASURE_SECONDS:
+            self._measured_at = now
+            for server in self._world.servers.values():
+                if server.process is not None:
+                    self._world.ports.probe.measure_memory(server.id, server.process.pid)
+
+    def count_running(self) -> None:
+        """Put the run time so far of all servers into the state: a heartbeat, or the end."""
+        for server in tuple(self._world.servers.values()):
+            self._count(server, None)
+
+    def _look_for_stalls(self, now: float) -> None:
+        world = self._world
+        patience = world.config.servers.stall_seconds
+        for server_id, motion in tuple(world.motions.items()):
+            server = world.servers.get(server_id)
+            still = now - motion.moved_at
+            if server is None or not server.in_flight:
+                continue
+            if still >= patience:
+                because = f"{STALLED} {server.in_flight} requests for {format_duration(still)}"
+                world.servers[server_id] = replace(server, stopping_because=because)
+                self._note("server-stalled", server.record, f"{server.record.model_name} {because}",
+                           priority=3, in_flight=server.in_flight)  # fmt: skip
+                self._apply(server_id, Trigger.STALLED)
+                world.motions.pop(server_id, None)
+            elif still >= patience / LOOKS_A_STALL <= now - motion.looked_at:
+                motion.looked_at = now
+                world.ports.probe.look_at_slots(server_id, server.record.socket_path)
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _apply(self, server_id: str, trigger: Trigger) -> None:
+        """Move a server through the table, and do what the table says."""
+        world = self._world
+        server = world.servers.get(server_id)
+        if server is None:
+            return
+        limits = settings.limits(world.config)
+        after, actions = lifecycle.step(server, trigger, world.ports.clock.monotonic(), limits)
+        world.servers[server_id] = after
+        for action in actions:
+            match action:
+                case Action.WATCH:
+                    world.ports.probe.watch(after.record)
+                case Action.STOP:
+                    world.ports.servers.stop(server_id)
+                case Action.KILL:
+                    world.ports.servers.kill(server_id)
+                case Action.FORGET:
+                    world.ports.servers.forget(server_id)
+        if after.state is not server.state:
+            self._note_move(server, after, trigger)
+
+    def _note_move(self, before: Server, after: Server, trigger: Trigger) -> None:
+        name, record = after.record.model_name, after.record
+        match after.state:
+            case ServerState.READY:
+                took = self._world.ports.clock.now() - record.created_at.timestamp()
+                text = f"{name} is ready" + ("" if after.adopted else f" in {took:.1f} s")
+                self._note("server-ready", record, text, seconds=round(took, 3))
+            case ServerState.DRAINING:
+                self._note("server-draining", record, f"{name} finishes {after.in_flight} requests")
+            case ServerState.KILLING:
+                self._note("server-killed", record, f"{name} is killed: it was {before.state} "
+                           "for too long", priority=4)  # fmt: skip
+            case ServerState.UNREAPABLE:
+                pid = after.process.pid if after.process else 0
+                self._note("server-unreapable", record, f"{name} (pid {pid}) survives SIGKILL, "
+                           f"reading {record.model_path}; its memory stays booked", priority=2)  # fmt: skip
+            case _:
+                self._note(
+                    "server-state", record, f"{name} is {after.state} ({trigger})", priority=7
+                )
+
+    def _count(self, server: Server, ended: Exit | None) -> None:
+        """Add a server's run time to its model's, up to now or to its end."""
+        if server.process is None and ended is None:
+            return
+        clock = self._world.ports.clock
+        until = ended.ended_at.timestamp() if ended and ended.ended_at else clock.now()
+        seconds = until - server.record.created_at.timestamp()
+        if ended is not None and ended.how == "not-started":
+            seconds = 0.0
+        state, record = self._world.state, server.record
+        after = count_runtime(
+            state,
+            record.model_id,
+            server.id,
+            seconds=max(0.0, seconds),
+            closed=ended is not None,
+            started_at=record.created_at.timestamp(),
+        )
+        if after is not state:
+            self._saver.observe(after)
+
+    def _note_death(self, server: Server, ended: Exit, cause: str) -> None:
+        """Remember a death that nobody ordered, and decide whether to start again."""
+        world = self._world
+        record, now = server.record, world.ports.clock.monotonic()
+        was_ready = bool(server.ready_at)
+        healthy = world.ports.clock.now() - server.ready_at if was_ready else 0.0
+        deaths = after_death(
+            world.deaths.get(record.model_id),
+            now,
+            max(0.0, healthy),
+            cause=cause,
+            restart=was_ready and ended.how != "oom-kill" and not world.stopping,
+        )
+        world.deaths[record.model_id] = deaths
+        if deaths.given_up:
+            what = f"given up after {len(deaths.at)} deaths in 10 min"
+        elif deaths.restart:
+            what = f"next start in {format_duration(deaths.retry_at - now)}"
+        else:
+            what = "not started again by itself"
+        self._note("server-failed", record, f"{record.model_name} died: {cause}; {what}",
+                   priority=3, how=ended.how, code=ended.code, deaths=len(deaths.at))  # fmt: skip
+
+    def _note(
+        self,
+        event: str,
+        record: LaunchRecord,
+        message: str,
+        *,
+        priority: int = 6,
+        **fields: str | float,
+    ) -> None:
+        self._world.ports.journal.record(
+            event,
+            message,
+            priority=priority,
+            model=record.model_name,
+            instance=record.server_id,
+            **fields,
+        )
+
+
+STALLED = "moved none of"
+"""How the reason begins when a server is stopped because it hangs: that is a death too."""
+
+
+def utc(seconds: float) -> datetime:
+    """Return unix seconds as a time with its zone."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,287 @@
+"""
+How a request for a model is understood.
+
+It is resolved, its names are made durable, and then either what runs already answers it, or it
+joins the load of that model that is under way, or it becomes a job of its own (`jobs`).  What can
+be refused is refused before anything is touched.
+"""
+
+from modeld.core import argv, throttle
+from modeld.core.entities import Model, Origin, Server, ServerState, State
+from modeld.core.events import CancelAsked, LoadAsked, WaiterLeft
+from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
+from modeld.core.plan import Want
+from modeld.core.resolve import Chosen, select
+from modeld.core.stats import store_arguments
+from modeld.errors import Busy, Cancelled, Inactive, ModeldError, ServerFailed, Unavailable
+from modeld.supervisor import settings
+from modeld.supervisor.jobs import GATEWAY_PORT, Jobs
+from modeld.supervisor.launching import launch_record, warnings
+from modeld.supervisor.lives import Lives
+from modeld.supervisor.ranking import ranks
+from modeld.supervisor.saving import Saver
+from modeld.supervisor.world import Job, Phase, Waiter, World
+from modeld.wire.codec import Progress
+from modeld.wire.load import Candidate, Done, Planned, Step
+from modeld.wire.names import Named
+
+MAX_JOBS = 64
+"""Loads of different models under way; more are refused."""
+
+
+class Loads:
+    """Everything between a request for a model and its answer."""
+
+    def __init__(self, world: World, saver: Saver, lives: Lives, jobs: Jobs) -> None:
+        self._world = world
+        self._saver = saver
+        self._lives = lives
+        self._jobs = jobs
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def on_asked(self, ask: LoadAsked) -> None:
+        """Make a model ready, or say why not."""
+        world = self._world
+        if world.stopping:
+            raise Unavailable("modeld is stopping", hint="systemctl --user start modeld")
+        if not world.surveyed or world.binary is None:
+            world.deferred.append(ask)
+            world.tell(ask.request_id, Progress(phase="queue", text="looking at the disks"))
+            return
+        chosen = select(ask.selection, world.models, world.state, ranks(world))
+        waiter = world.waiter(ask.request_id)
+        if len(chosen.candidates) > 1:
+            waiter.candidates = tuple(
+                Candidate(model=world.label(each.model_id), rank=round(each.rank, 2))
+                for each in chosen.candidates
+            )
+        if ask.dry_run:
+            world.answer(ask.request_id, self._dry_run(ask, chosen, waiter))
+            return
+        if ask.names.is_empty and not ask.pin:
+            self._begin(ask, chosen.model)
+            return
+        self._saver.commit(
+            lambda state: self._change(state, ask, chosen.model.id, waiter),
+            lambda before, after: self._named(ask, chosen.model, waiter, before is after),
+            lambda error: world.fail(ask.request_id, error),
+        )
+
+    def on_cancel(self, ask: CancelAsked) -> None:
+        """Give up a load, unless somebody else waits for it too."""
+        world = self._world
+        job = next((job for job in world.jobs if ask.load_request_id in job.waiters), None)
+        if job is None:
+            raise Inactive("there is no such load", hint="it ended, or modeld was restarted")
+        world.fail(ask.load_request_id, Cancelled("the load was cancelled"))
+        job.waiters.remove(ask.load_request_id)
+        if job.waiters:
+            others = len(job.waiters)
+            world.answer(
+                ask.request_id,
+                Done(message=f"{job.want.name} goes on: {others} others wait for it"),
+            )
+            return
+        self._jobs.give_up(job, "its load was cancelled")
+        world.answer(ask.request_id, Done(message=f"the load of {job.want.name} is cancelled"))
+
+    def on_left(self, event: WaiterLeft) -> None:
+        """Somebody does not wait any more."""
+        world = self._world
+        world.waiters.pop(event.request_id, None)
+        world.deferred = [
+            each for each in world.deferred if getattr(each, "request_id", "") != event.request_id
+        ]
+        for job in tuple(world.jobs):
+            if event.request_id in job.waiters:
+                job.waiters.remove(event.request_id)
+                if not job.waiters and job.phase is Phase.QUEUED:
+                    world.jobs.remove(job)
+
+    # --- names first -------------------------------------------------------------------------
+
+    def _change(self, state: State, ask: LoadAsked, model_id: str, waiter: Waiter) -> State:
+        state, sentences = change_names(state, model_id, ask.names)
+        if ask.pin:
+            state, pinned = set_pin(state, model_id, pinned=True)
+            sentences += pinned
+        waiter.names = sentences
+        return state
+
+    def _named(self, ask: LoadAsked, model: Model, waiter: Waiter, unchanged: bool) -> None:
+        world = self._world
+        if not unchanged:
+            world.ports.journal.record("names-changed", "; ".join(waiter.names), model=model.name)
+        if ask.names_only:
+            world.answer(
+                ask.request_id,
+                Named(
+                    model=world.label(model.id),
+                    changes=waiter.names,
+                    nicknames=nicknames_of(world.state, model.id),
+                    slots=slots_of(world.state, model.id),
+                ),
+            )
+            return
+        try:
+            self._begin(ask, model)
+        except ModeldError as error:
+            world.fail(ask.request_id, error)
+        self._jobs.advance()
+
+    # --- the load ----------------------------------------------------------------------------
+
+    def _begin(self, ask: LoadAsked, model: Model) -> None:
+        """Answer from what runs, join what is under way, or queue a job."""
+        world = self._world
+        if ask.names_only:
+            return self._named(ask, model, Waiter(), unchanged=True)
+        server = world.server_of(model.id)
+        asked = self._arguments(ask, model, server)
+        if server is not None and self._same(ask, server, asked):
+            return self._join_server(ask, server)
+        job = world.job_of(model.id)
+        if job is not None and job.phase is not Phase.LOADING and self._joins(ask, job, asked):
+            job.waiters.append(ask.request_id)
+            return None
+        self._check(ask, model, asked)
+        if job is not None:
+            self._jobs.give_up(job, "the same model was asked for with other arguments")
+        if len(world.jobs) >= MAX_JOBS:
+            raise Busy(f"{MAX_JOBS} loads are under way", retry_after_s=1)
+        if ask.store and ask.arguments is not None:
+            self._saver.observe(store_arguments(world.state, model.id, ask.arguments))
+        world.jobs.append(
+            Job(
+                want=self._want(ask, model, asked),
+                arguments=asked,
+                one_off=ask.arguments,
+                begun_at=world.ports.clock.monotonic(),
+                waiters=[ask.request_id],
+            )
+        )
+        world.tell(ask.request_id, Progress(phase="queue", model=world.label(model.id)))
+        return None
+
+    def _arguments(self, ask: LoadAsked, model: Model, server: Server | None) -> tuple[str, ...]:
+        """Return all arguments; a request without any is content with what runs already."""
+        content = ask.arguments is None and not ask.port
+        if content and server is not None and (ask.origin is Origin.GATEWAY):
+            return server.record.arguments
+        return settings.arguments(self._world.config, model, self._world.state, ask.arguments)
+
+    def _same(self, ask: LoadAsked, server: Server, asked: tuple[str, ...]) -> bool:
+        """Whether a server is what was asked for already."""
+        if ask.origin is Origin.GATEWAY:
+            return True
+        return argv.normalised(asked) == argv.normalised(server.record.arguments) and (
+            ask.port == server.record.port
+        )
+
+    def _joins(self, ask: LoadAsked, job: Job, asked: tuple[str, ...]) -> bool:
+        """Whether a job that has not started its server yet will bring what was asked for."""
+        if ask.origin is Origin.GATEWAY:
+            return True
+        same = argv.normalised(asked) == argv.normalised(job.arguments)
+        return same and ask.port == job.want.port and job.want.origin is Origin.OPERATOR
+
+    def _join_server(self, ask: LoadAsked, server: Server) -> None:
+        world = self._world
+        if server.state is ServerState.READY:
+            self._lives.touch(server.id)
+            world.answer(
+                ask.request_id, self._jobs.loaded(ask.request_id, server, 0.0, already=True)
+            )
+            return
+        job = world.job_of_server(server.id)
+        if job is None:  # adopted while it loads
+            record = server.record
+            job = Job(
+                want=Want(model_id=record.model_id, name=record.model_name, need_bytes=0),
+                arguments=record.arguments,
+                one_off=record.one_off,
+                begun_at=world.ports.clock.monotonic(),
+                phase=Phase.LOADING,
+                server_id=server.id,
+            )
+            world.jobs.append(job)
+        job.waiters.append(ask.request_id)
+        self._jobs.report(server)
+
+    def _check(self, ask: LoadAsked, model: Model, asked: tuple[str, ...]) -> None:
+        """Refuse what can be refused before anything is touched."""
+        world = self._world
+        assert world.binary is not None
+        if world.binary.problem:
+            raise ServerFailed(
+                world.binary.problem,
+                hint="install llama-server, set servers.binary, or pip install 'modeld[engine]'",
+            )
+        argv.check_arguments(asked, world.binary)
+        now = world.ports.clock.now()
+        if ask.origin is Origin.OPERATOR:
+            port = str(ask.port) if ask.port else GATEWAY_PORT
+            throttle.check(
+                world.state.last_loads.get(port), now, world.config.reload.min_reload_seconds
+            )
+            world.deaths.pop(model.id, None)
+        else:
+            self._check_deaths(model)
+
+    def _check_deaths(self, model: Model) -> None:
+        """Hold a program back from a model that keeps dying; an operator may always try."""
+        deaths = self._world.deaths.get(model.id)
+        wait = deaths.retry_at - self._world.ports.clock.monotonic() if deaths else 0.0
+        if deaths is not None and wait > 0:
+            state = "has failed" if deaths.given_up else "has just died"
+            raise ServerFailed(
+                f"{model.name} {state} ({len(deaths.at)} deaths in 10 min): {deaths.cause}",
+                hint=f"modelctl load {model.name} tries at once; modelctl logs {model.name}",
+                retry_after_s=max(1, round(wait)),
+                deaths=len(deaths.at),
+            )
+
+    def _want(self, ask: LoadAsked, model: Model, asked: tuple[str, ...]) -> Want:
+        config = self._world.config
+        keep = (not config.load.replace) if ask.keep_others is None else ask.keep_others
+        operator = ask.origin is Origin.OPERATOR
+        return Want(
+            model_id=model.id,
+            name=self._world.label(model.id),
+            need_bytes=settings.need_of(self._world, model, asked).need_bytes,
+            port=ask.port,
+            origin=ask.origin,
+            replace=operator and not keep,
+            force=ask.force,
+            force_pinned=ask.force_pinned,
+        )
+
+    def _dry_run(self, ask: LoadAsked, chosen: Chosen, waiter: Waiter) -> Planned:
+        """Say what would be done, by the functions that would do it."""
+        world, model = self._world, chosen.model
+        _, sentences = change_names(world.state, model.id, ask.names)
+        steps = [Step(action="name", model=model.name, reason=each) for each in sentences]
+        server = world.server_of(model.id)
+        asked = self._arguments(ask, model, server)
+        if server is not None and self._same(ask, server, asked):
+            steps.append(
+                Step(action="nothing", model=model.name, reason="it runs with the same arguments")
+            )
+            return Planned(model=world.label(model.id), steps=tuple(steps), reason="already loaded")
+        self._check(ask, model, asked)
+        need = settings.need_of(world, model, asked)
+        want = self._want(ask, model, asked)
+        plan = self._jobs.plan(want)
+        steps += [Step(action="stop", model=each.name, reason=each.reason) for each in plan.victims]
+        record = launch_record(world, want, model, asked, ask.arguments)
+        why = f"from {record.tier}: {record.model_path}"
+        steps.append(Step(action="start", model=model.name, reason=why))
+        return Planned(
+            model=world.label(model.id),
+            steps=tuple(steps),
+            reason=f"{plan.reason} (need from {need.source})",
+            argv=record.argv,
+            candidates=waiter.candidates,
+            warnings=warnings(world, model, need.need_bytes),
+        )

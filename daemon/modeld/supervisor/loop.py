@@ -1,0 +1,369 @@
+"""
+The loop: one queue, one writer.
+
+Front doors and host adapters put events in; this takes them out one by one, has the modules
+beside it change the world, and publishes new routes when something that they show has changed.
+Nothing here waits for anything but the next event, and no handler blocks.  What is slow was
+started elsewhere and comes back as an event.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from modeld.config.load import expand
+from modeld.config.schema import Config
+from modeld.core import events as ev
+from modeld.core.catalog import build_catalog
+from modeld.core.entities import Server, ServerState
+from modeld.core.resolve import exact_index
+from modeld.errors import Busy, ModeldError
+from modeld.supervisor import recover, settings
+from modeld.supervisor.asks import Asks, refused
+from modeld.supervisor.door import OnProgress, Route, Routes
+from modeld.supervisor.explain import start_error, status_line
+from modeld.supervisor.jobs import Jobs
+from modeld.supervisor.lives import Lives
+from modeld.supervisor.loads import Loads
+from modeld.supervisor.ports import Ports
+from modeld.supervisor.reloading import Reloading
+from modeld.supervisor.saving import Saver
+from modeld.supervisor.world import Waiter, World
+
+MAX_QUEUED_EVENTS = 100_000
+"""Far above what honest load makes: at this point the loop is not keeping up and says so."""
+MAX_WAITERS = 4096
+HEARTBEAT_SECONDS = 60.0
+"""How much run time a crash of the machine may lose."""
+MACHINE_SECONDS = 10.0
+SURVEY_SECONDS = 1.5
+"""How long the start waits for the first look at the disks before it says READY."""
+ADOPTION_SECONDS = 1.0
+"""How long it waits for adopted servers to answer."""
+STOP_SECONDS = 2.0
+"""For the last write, on top of what servers are given to end."""
+
+
+class Supervisor:
+    """Owns the world; the `Door` of rpc and gateway."""
+
+    def __init__(self, ports: Ports, config: Config, runtime_directory: str, home: str) -> None:
+        self.world = World(ports, config, runtime_directory, home)
+        self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
+        self.saver = Saver(self.world)
+        self.lives = Lives(self.world, self.saver)
+        self.jobs = Jobs(self.world, self.saver, self.lives)
+        self._loads = Loads(self.world, self.saver, self.lives, self.jobs)
+        self._asks = Asks(self.world, self.saver, self.lives, self.jobs)
+        self._reloading = Reloading(self.world, self.lives, self.jobs)
+        self._read_config: Callable[[str], None] | None = None
+        self._published: tuple[object, ...] = ()
+        self._heartbeat_at = self._machine_at = ports.clock.monotonic()
+        self._surveyed = asyncio.Event()
+        self._adopted = asyncio.Event()
+        self.finished = asyncio.Event()
+        self._handlers = self._table()
+
+    # --- the door ----------------------------------------------------------------------------
+
+    @property
+    def routes(self) -> Routes:
+        """The newest routes."""
+        return self.world.routes
+
+    def submit(self, event: ev.Event) -> None:
+        """Tell the loop that something happened."""
+        self._queue.put_nowait(event)
+
+    async def ask(self, event: ev.Event, on_progress: OnProgress | None = None) -> Struct:
+        """
+        Ask the loop for something and return its answer.
+
+        Raises:
+            ModeldError: It was refused or failed.
+        """
+        request_id: str = getattr(event, "request_id", "")
+        assert request_id, f"{type(event).__name__} can't be answered"
+        if len(self.world.waiters) >= MAX_WAITERS or self._queue.qsize() > MAX_QUEUED_EVENTS:
+            raise Busy("too many requests wait already", retry_after_s=1)
+        waiter = Waiter(asyncio.get_running_loop().create_future(), on_progress)
+        assert waiter.future is not None
+        self.world.waiters[request_id] = waiter
+        self.submit(event)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            self.submit(ev.WaiterLeft(request_id=request_id))
+            raise
+
+    # --- life --------------------------------------------------------------------------------
+
+    async def start(self, read_config: Callable[[str], None]) -> None:
+        """Read the state, adopt servers, look at the disks; return when modeld can serve."""
+        world = self.world
+        self._read_config = read_config
+        world.machine = world.ports.hardware.machine()
+        recover.load_state(world)
+        world.ports.hardware.probe_binary(expand(world.config.servers.binary, world.home))
+        living = await recover.adopt_servers(world, self.saver, self.lives)
+        if not living:
+            self._adopted.set()
+        self._reloading.look_at_folders()
+        self._runner = asyncio.create_task(self._run(), name="supervisor")
+        self._runner.add_done_callback(self._ended)
+        for event, seconds in ((self._surveyed, SURVEY_SECONDS), (self._adopted, ADOPTION_SECONDS)):
+            try:
+                await asyncio.wait_for(event.wait(), seconds)
+            except TimeoutError:
+                world.ports.journal.record(
+                    "slow-start", "the start goes on in the background: a disk or a server is slow",
+                    priority=5,
+                )  # fmt: skip
+
+    async def _run(self) -> None:
+        """Take events until the end."""
+        while not self.world.done:
+            self._handle(await self._queue.get())
+            while not self._queue.empty():
+                self._handle(self._queue.get_nowait())
+            self.jobs.advance()
+            self._publish()
+            if self.world.stopping:
+                self._end_if_done()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A bug in the loop ends the daemon: systemd starts it anew, the servers go on."""
+        self.finished.set()
+        if not task.cancelled() and task.exception() is not None:
+            self.world.done = True
+
+    async def wait_finished(self) -> None:
+        """
+        Wait for the end.
+
+        Raises:
+            Exception: Whatever bug ended the loop.
+        """
+        await self.finished.wait()
+        await self._runner
+
+    def _handle(self, event: ev.Event) -> None:
+        handler = self._handlers[type(event)]
+        request_id: str = getattr(event, "request_id", "")
+        try:
+            handler(event)
+        except ModeldError as error:
+            refused(self.world, request_id, error)
+
+    def _table(self) -> dict[type[ev.Event], Callable[[Any], object]]:
+        """Return which function takes which event."""
+        lives, loads, asks = self.lives, self._loads, self._asks
+        return {
+            ev.LoadAsked: loads.on_asked,
+            ev.CancelAsked: loads.on_cancel,
+            ev.WaiterLeft: loads.on_left,
+            ev.UnloadAsked: asks.on_unload,
+            ev.NamesAsked: asks.on_names,
+            ev.PinAsked: asks.on_pin,
+            ev.ReloadAsked: self._on_reload,
+            ev.ConfigRead: self._reloading.on_read,
+            ev.RequestStarted: lives.on_request_started,
+            ev.RequestMoved: lives.on_request_moved,
+            ev.RequestEnded: lives.on_request_ended,
+            ev.FilesFound: self._on_files,
+            ev.FolderChanged: self._on_folder_changed,
+            ev.ServerStarted: lives.on_started,
+            ev.ServerLoading: self._on_loading,
+            ev.ServerReady: self._on_ready,
+            ev.ServerExited: self._on_exited,
+            ev.SlotsSeen: lives.on_slots_seen,
+            ev.MemoryMeasured: lives.on_memory,
+            ev.MachineMeasured: partial(setattr_from, self.world, "machine"),
+            ev.BinaryProbed: self._on_binary,
+            ev.StateSaved: self.saver.on_saved,
+            ev.StateNotSaved: self.saver.on_not_saved,
+            ev.Tick: self._on_tick,
+            ev.StopAsked: self._on_stop,
+        }
+
+    # --- handlers ----------------------------------------------------------------------------
+
+    def _on_reload(self, event: ev.ReloadAsked) -> None:
+        assert self._read_config is not None
+        self.world.ports.notify.reloading()
+        self._read_config(event.request_id)
+
+    def _on_files(self, event: ev.FilesFound) -> None:
+        world = self.world
+        tiers = [folder.tier for folder in settings.folders(world.config, world.home)]
+        catalog = build_catalog(event.files, tiers)
+        new, gone = (
+            catalog.models.keys() - world.models.keys(),
+            world.models.keys() - catalog.models,
+        )
+        if new or gone or not world.surveyed:
+            world.ports.journal.record(
+                "scan-finished",
+                f"{len(catalog.models)} models on disk (+{len(new)} -{len(gone)}) "
+                f"in {event.seconds:.2f} s, {event.header_reads} headers read",
+                models=len(catalog.models),
+                seconds=round(event.seconds, 3),
+                header_reads=event.header_reads,
+            )
+        for sentence in set(event.problems) - set(world.folder_problems):
+            world.ports.journal.record("folder-missing", sentence, priority=4)
+        world.models = catalog.models
+        world.file_problems = tuple(catalog.problems)
+        world.folder_problems = event.problems
+        world.scanning, world.surveyed = False, True
+        world.last_scan_at = world.ports.clock.monotonic()
+        self._published = ()
+        self._publish()
+        self._take_deferred()
+        self._surveyed.set()
+
+    def _on_folder_changed(self, event: ev.FolderChanged) -> None:
+        world = self.world
+        world.ports.journal.record(
+            "folder-changed", f"{event.tier}: {event.reason or 'changed'}", priority=7
+        )
+        world.scanning = True
+        world.ports.scanner.scan(settings.folders(world.config, world.home))
+
+    def _on_loading(self, event: ev.ServerLoading) -> None:
+        self.lives.on_loading(event)
+        server = self.world.servers.get(event.server_id)
+        if server is not None and server.state is ServerState.LOADING:
+            self.jobs.report(server)
+
+    def _on_ready(self, event: ev.ServerReady) -> None:
+        self.lives.on_ready(event)
+        server = self.world.servers.get(event.server_id)
+        if server is not None and server.state is ServerState.READY:
+            self.jobs.finish(server)
+        self._check_adopted()
+
+    def _on_exited(self, event: ev.ServerExited) -> None:
+        server = self.lives.on_exited(event)
+        if server is None:
+            return
+        self.jobs.fail_server(server, start_error(server, event))
+        self._asks.on_gone(server.id)
+        self._check_adopted()
+
+    def _on_binary(self, event: ev.BinaryProbed) -> None:
+        world, binary = self.world, event.binary
+        if binary.problem:
+            world.ports.journal.record("binary-missing", binary.problem, priority=4)
+        elif world.binary is None or world.binary.argv != binary.argv:
+            words = " ".join(binary.argv)
+            world.ports.journal.record("binary-found", f"the engine is {words} {binary.version}")
+        world.binary = binary
+        self._take_deferred()
+
+    def _on_tick(self, _: ev.Tick) -> None:
+        world = self.world
+        now = world.ports.clock.monotonic()
+        stuck = {each.id for each in world.servers.values() if each.state is ServerState.UNREAPABLE}
+        self.lives.tick()
+        for server in tuple(world.servers.values()):
+            if server.state is ServerState.UNREAPABLE and server.id not in stuck:
+                self._asks.on_stuck(server)
+        self.jobs.tick()
+        if now - self._heartbeat_at >= HEARTBEAT_SECONDS:
+            self._heartbeat_at = now
+            self.lives.count_running()
+        if now - self._machine_at >= MACHINE_SECONDS:
+            self._machine_at = now
+            world.machine = world.ports.hardware.machine()
+        if now - world.last_scan_at >= world.config.storage.scan_interval_seconds:
+            world.last_scan_at = now
+            world.ports.scanner.scan(settings.folders(world.config, world.home))
+        self.saver.tick()
+        world.ports.notify.watchdog()
+        world.ports.notify.status(status_line(world))
+
+    def _on_stop(self, event: ev.StopAsked) -> None:
+        world = self.world
+        if not world.stopping:
+            world.ports.notify.stopping()
+        world.stopping = True
+        for job in tuple(world.jobs):
+            if not event.leave_servers or not job.server_id:
+                self.jobs.give_up(job, "modeld is stopping")
+        if event.leave_servers:
+            self.lives.count_running()
+            world.done = True
+        else:
+            for server in tuple(world.servers.values()):
+                self.lives.stop(server.id, "modeld is stopping", drain=False)
+
+    # --- afterwards --------------------------------------------------------------------------
+
+    def _take_deferred(self) -> None:
+        """Take up requests that came before the first look at the disks."""
+        if self.world.surveyed and self.world.binary is not None:
+            deferred, self.world.deferred = self.world.deferred, []
+            for event in deferred:
+                self._handle(event)
+
+    def _check_adopted(self) -> None:
+        if not any(
+            server.adopted and server.state is ServerState.LOADING
+            for server in self.world.servers.values()
+        ):
+            self._adopted.set()
+
+    def _end_if_done(self) -> None:
+        left = [
+            each for each in self.world.servers.values() if each.state is not ServerState.UNREAPABLE
+        ]
+        if not left:
+            self.world.done = True
+
+    def _publish(self) -> None:
+        """Publish new routes if anything that they show has changed."""
+        world = self.world
+        shown: tuple[object, ...] = (
+            world.models,
+            world.state.nicknames,
+            world.state.slots,
+            world.config.models.default,
+            tuple((each.id, each.state) for each in world.servers.values()),
+        )
+        before = self._published
+        if len(before) == len(shown) and all(
+            a is b or a == b for a, b in zip(before, shown, strict=True)
+        ):
+            return
+        same_names = (
+            len(before) == len(shown) and before[0] is shown[0] and before[1:3] == shown[1:3]
+        )
+        self._published = shown
+        index = world.routes.index if same_names else exact_index(world.models, world.state)
+        world.routes = Routes(
+            index=index,
+            models=world.models,
+            servers=self._routes_of_servers(tuple(world.servers.values())),
+            default_model=world.config.models.default,
+        )
+
+    def _routes_of_servers(self, servers: Sequence[Server]) -> dict[str, Route]:
+        return {
+            server.record.model_id: Route(
+                server_id=server.id,
+                model_id=server.record.model_id,
+                socket_path=server.record.socket_path,
+                state=server.state,
+            )
+            for server in servers
+            if server.is_routed
+        }
+
+
+def setattr_from(world: World, name: str, event: Any) -> None:  # noqa: ANN401
+    """Put the field `name` of an event into the world."""
+    setattr(world, name, getattr(event, name))

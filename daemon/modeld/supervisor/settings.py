@@ -1,0 +1,100 @@
+"""
+What the configuration means for one model, one server and the whole machine.
+
+Maps the file's words (gigabytes, entries by any name) onto what `modeld.core` calculates with.
+No decision is made here beyond which setting wins: one-off arguments over stored ones over the
+model's entry over those for every server.
+"""
+
+from collections.abc import Sequence
+
+from modeld.config.load import expand
+from modeld.config.schema import Config, Entry
+from modeld.core.entities import Machine, Model, State
+from modeld.core.fit import Budget, Need, need
+from modeld.core.lifecycle import Limits
+from modeld.supervisor.ports import Folder
+from modeld.supervisor.world import World
+from modeld.units import GIB, MIB
+
+CONTEXT_FLAGS = ("-c", "--ctx-size")
+
+
+def folders(config: Config, home: str) -> tuple[Folder, ...]:
+    """Return the model folders in look-up order."""
+    paths = [("ssd", config.storage.ssd_path)] if config.storage.ssd_path else []
+    paths += [(f"hdd{number}", path) for number, path in enumerate(config.storage.hdd_paths, 1)]
+    return tuple(Folder(tier=tier, path=expand(path, home)) for tier, path in paths)
+
+
+def budget(config: Config, machine: Machine) -> Budget:
+    """Return what models may take together."""
+    limit = config.memory.limit_gb
+    total = machine.memory_bytes if limit is None else int(limit * GIB)
+    return Budget(
+        memory_bytes=max(0, total - config.memory.headroom_mb * MIB),
+        max_loaded=config.models.max_concurrent_loaded,
+    )
+
+
+def limits(config: Config) -> Limits:
+    """Return how long each state of a server may last."""
+    servers = config.servers
+    return Limits(
+        start_stall_seconds=servers.start_stall_seconds,
+        drain_seconds=servers.drain_seconds,
+        stop_grace_seconds=servers.stop_grace_seconds,
+    )
+
+
+def entry(config: Config, model: Model, state: State) -> Entry:
+    """Return the settings of one model: by its id, its name or a nickname, in that order."""
+    entries = config.models.entries
+    if not entries:
+        return Entry()
+    nicknames = (nick for nick, model_id in state.nicknames.items() if model_id == model.id)
+    for key in (model.id, model.name, f"{model.name}.gguf", *nicknames):
+        if key in entries:
+            return entries[key]
+    return Entry()
+
+
+def arguments(
+    config: Config, model: Model, state: State, one_off: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return all llama-server arguments that people asked for; the later one wins there."""
+    stats = state.models.get(model.id)
+    stored = stats.arguments if stats is not None else ()
+    own = stored if one_off is None else one_off
+    return (*config.servers.arguments, *entry(config, model, state).arguments, *own)
+
+
+def context_tokens(config: Config, model: Model, state: State, asked: Sequence[str]) -> int:
+    """
+    Return the context that a server for `model` will have.  [tokens]
+
+    An argument wins over the model's entry, that over the default; no more than the model was
+    trained for, where its header says.
+    """
+    for position in range(len(asked) - 1, -1, -1):
+        flag, equals, value = asked[position].partition("=")
+        if flag in CONTEXT_FLAGS:
+            text = value if equals else "".join(asked[position + 1 : position + 2])
+            if text.isdecimal():
+                return int(text) or model.header.context_tokens
+    wanted = entry(config, model, state).context_tokens or config.servers.context_tokens
+    trained = model.header.context_tokens
+    if not wanted:
+        return trained
+    return min(wanted, trained) if trained else wanted
+
+
+def need_of(world: World, model: Model, asked: Sequence[str]) -> Need:
+    """Return the memory that a server for `model` will need."""
+    gigabytes = entry(world.config, model, world.state).memory_gb
+    return need(
+        model,
+        world.stats_of(model.id),
+        None if gigabytes is None else int(gigabytes * GIB),
+        context_tokens(world.config, model, world.state, asked),
+    )

@@ -1,0 +1,332 @@
+"""
+What the world looks like to somebody who asks: world -> the Structs of `modeld.wire`.
+
+Reads only.  Figures are raw here (bytes, seconds, RFC 3339); whoever shows them to people rounds
+them.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from fnmatch import fnmatch
+
+import msgspec
+
+from modeld.core import argv
+from modeld.core.entities import Header, Model, Server, ServerState
+from modeld.core.events import Selection
+from modeld.core.fit import booked_bytes
+from modeld.core.names import nicknames_of, slots_of
+from modeld.core.plan import can_load
+from modeld.core.resolve import select
+from modeld.errors import ModeldError
+from modeld.supervisor import settings
+from modeld.supervisor.ranking import ranks, terms
+from modeld.supervisor.world import World
+from modeld.units import GIB
+from modeld.version import VERSION
+from modeld.wire.load import Verdict
+from modeld.wire.models import (
+    FailedRow,
+    LoadedModel,
+    ModelRow,
+    Models,
+    ServerRow,
+    Servers,
+    Shown,
+    StatusReport,
+)
+from modeld.wire.names import AllNames
+
+
+def choose(world: World, selection: Selection) -> Model:
+    """
+    Return the model that `selection` means.
+
+    Raises:
+        ModeldError: None, or several where one was wanted.
+    """
+    return select(selection, world.models, world.state, ranks(world)).model
+
+
+def models(world: World, patterns: Sequence[str]) -> Models:
+    """Return the models on disk that fit one of the patterns, or all; lowest rank first."""
+    by_rank = sorted(ranks(world).items(), key=lambda item: (item[1], item[0]))
+    rows = tuple(
+        model_row(world, world.models[model_id], rank)
+        for model_id, rank in by_rank
+        if not patterns or any(_fits(world, world.models[model_id], each) for each in patterns)
+    )
+    gone = () if patterns else _gone_rows(world)
+    return Models(
+        models=gone + rows,
+        warnings=(*world.folder_problems, *world.file_problems),
+        scanning=world.scanning,
+    )
+
+
+def model_row(world: World, model: Model, rank: float) -> ModelRow:
+    """Return one line of `list`."""
+    stats, header = world.stats_of(model.id), model.header
+    server = world.server_of(model.id)
+    return ModelRow(
+        name=world.label(model.id),
+        id=model.id,
+        nicknames=nicknames_of(world.state, model.id),
+        slots=slots_of(world.state, model.id),
+        tiers=tuple(location.tier for location in model.locations),
+        size_bytes=model.size_bytes,
+        quantisation=header.quantisation,
+        parameters=header.parameters,
+        context_tokens=header.context_tokens,
+        architecture=header.architecture,
+        rank=round(rank, 2),
+        uses=stats.total_uses,
+        last_used=rfc3339(stats.last_used),
+        state=str(server.state) if server else "",
+        pinned=model.id in world.state.pins,
+        path=model.location.path,
+    )
+
+
+def show(world: World, selection: Selection) -> Shown:
+    """
+    Return everything about one model.
+
+    Raises:
+        ModeldError: None, or several where one was wanted.
+    """
+    model = choose(world, selection)
+    rank = terms(world)[model.id]
+    stats, server = world.stats_of(model.id), world.server_of(model.id)
+    asked = settings.arguments(world.config, model, world.state, None)
+    need = settings.need_of(world, model, asked)
+    return Shown(
+        model=model_row(world, model, rank.rank),
+        locations=tuple(
+            {
+                "tier": each.tier,
+                "path": each.path,
+                "size_bytes": each.size_bytes,
+                "files": len(each.shard_paths),
+                "mmproj": each.mmproj_path,
+            }
+            for each in model.locations
+        ),  # fmt: skip
+        header=header_facts(model.header),
+        arguments=asked,
+        need_bytes=need.need_bytes,
+        need_source=need.source,
+        runtime_seconds=stats.total_runtime_seconds,
+        rank_terms={name: round(points, 3) for name, points in rank.points.items()},
+        argv=server.record.argv if server else _argv(world, model, asked),
+        unit=f"modeld-llama@{server.id}.service"
+        if server and world.ports.servers.kind == "systemd"
+        else "",
+    )
+
+
+def header_facts(header: Header) -> dict[str, str | int | float | bool]:
+    """Return what a header says, without what it does not."""
+    facts = msgspec.structs.asdict(header)
+    facts["kv_heads"] = ",".join(str(heads) for heads in dict.fromkeys(header.kv_heads))
+    return {key: value for key, value in facts.items() if value}
+
+
+def servers(world: World) -> Servers:
+    """Return the servers, and the models whose servers died."""
+    now = world.ports.clock.monotonic()
+    rows = tuple(server_row(world, server) for server in world.servers.values())
+    failed = tuple(
+        FailedRow(
+            name=world.label(model_id),
+            id=model_id,
+            deaths=len(deaths.at),
+            retry_in_s=round(max(0.0, deaths.retry_at - now), 1) if deaths.restart else 0.0,
+            cause=deaths.cause,
+        )
+        for model_id, deaths in world.deaths.items()
+        if world.server_of(model_id) is None
+    )
+    return Servers(servers=rows, failed=failed)
+
+
+def server_row(world: World, server: Server) -> ServerRow:
+    """Return one line of `ps`."""
+    record, now = server.record, world.ports.clock.now()
+    idle = now - server.last_used_at if server.last_used_at and not server.in_flight else 0.0
+    return ServerRow(
+        server_id=server.id,
+        name=record.model_name,
+        id=record.model_id,
+        nicknames=nicknames_of(world.state, record.model_id),
+        slots=slots_of(world.state, record.model_id),
+        state=str(server.state),
+        fraction=server.fraction,
+        stage=server.stage,
+        pid=server.process.pid if server.process else 0,
+        port=record.port,
+        socket=record.socket_path,
+        tier=record.tier,
+        context_tokens=server.context_tokens or record.context_tokens,
+        memory_bytes=server.booked_bytes,
+        measured=server.resident_bytes >= record.need_bytes,
+        in_flight=server.in_flight,
+        idle_seconds=round(max(0.0, idle), 1),
+        up_seconds=round(max(0.0, now - record.created_at.timestamp()), 1),
+        pinned=record.model_id in world.state.pins,
+        adopted=server.adopted,
+        uses=world.stats_of(record.model_id).total_uses,
+        cause=server.stopping_because,
+    )
+
+
+def status(world: World, selection: Selection | None) -> StatusReport:
+    """
+    Return how everything is, or one model.
+
+    Raises:
+        ModeldError: There is no such model.
+    """
+    model = choose(world, selection) if selection is not None else None
+    total = settings.budget(world.config, world.machine).memory_bytes
+    here = tuple(world.servers.values())
+    used = booked_bytes(here)
+    rows = tuple(_loaded_model(world, each) for each in here)
+    disk_bytes: dict[str, int] = {}
+    for each in world.models.values():
+        for location in each.locations:
+            disk_bytes[location.tier] = disk_bytes.get(location.tier, 0) + location.size_bytes
+    binary = world.binary
+    saving = world.saving
+    exists = loaded = last_used = None
+    if model is not None:
+        server = world.server_of(model.id)
+        exists, loaded = True, server is not None and server.state is ServerState.READY
+        last_used = rfc3339(world.stats_of(model.id).last_used)
+        rows = tuple(row for row in rows if server and row.name == server.record.model_name)
+    return StatusReport(
+        total_ram_gb=round(total / GIB, 3),
+        used_ram_gb=round(used / GIB, 3),
+        available_ram_gb=round(max(0, total - used) / GIB, 3),
+        loaded_models_count=len(here),
+        local_models_count=len(here),
+        loaded_models=rows,
+        version=VERSION,
+        pid=world.pid,
+        up_seconds=round(world.ports.clock.monotonic() - world.started_at, 1),
+        launcher=world.ports.servers.kind,
+        binary=" ".join(binary.argv) if binary else "",
+        binary_version=binary.version if binary else "",
+        gateway=world.gateway_addresses,
+        models_on_disk=len(world.models),
+        scanning=world.scanning,
+        disk_bytes=disk_bytes,
+        saved=f"not saved: {saving.problem}" if saving.problem else "",
+        warnings=_warnings(world),
+        exists=exists,
+        loaded=loaded,
+        last_used=last_used,
+    )
+
+
+def verdict(world: World, selection: Selection) -> Verdict:
+    """Return whether a model could be loaded beside what runs, in the order of S4-01."""
+    try:
+        model = choose(world, selection)
+    except ModeldError as error:
+        if error.code != "model_not_found":
+            raise
+        wanted = selection.pattern or selection.nickname or selection.slot
+        return Verdict(can_load=False, reason=f"Model {wanted} not found in registry")
+    if world.server_of(model.id) is not None:
+        return Verdict(can_load=True, reason="Model already loaded", model=model.name)
+    asked = settings.arguments(world.config, model, world.state, None)
+    need = settings.need_of(world, model, asked).need_bytes
+    budget = settings.budget(world.config, world.machine)
+    here = tuple(world.servers.values())
+    can, reason = can_load(model.name, need, here, budget)
+    return Verdict(
+        can_load=can,
+        reason=reason,
+        model=world.label(model.id),
+        need_bytes=need,
+        available_bytes=max(0, budget.memory_bytes - booked_bytes(here)),
+    )
+
+
+def names(world: World) -> AllNames:
+    """Return all nicknames and slots."""
+    return AllNames(nicknames=dict(world.state.nicknames), slots=dict(world.state.slots))
+
+
+def rfc3339(moment: datetime | None) -> str:
+    """Return a time as JSON has it; empty for none."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
+
+
+def _argv(world: World, model: Model, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what `load` would start, where there is a program to start."""
+    if world.binary is None or world.binary.problem:
+        return ()
+    location = model.location
+    command = argv.Command(
+        model_path=location.path,
+        mmproj_path=location.mmproj_path,
+        socket_path=f"{world.runtime_directory}/kids/ID.sock",
+        alias=world.label(model.id),
+        context_tokens=settings.context_tokens(world.config, model, world.state, asked),
+        arguments=asked,
+    )
+    return argv.build_argv(world.binary, command)
+
+
+def _loaded_model(world: World, server: Server) -> LoadedModel:
+    now = world.ports.clock.now()
+    idle = now - server.last_used_at if server.last_used_at and not server.in_flight else 0.0
+    return LoadedModel(
+        name=server.record.model_name,
+        ram_gb=round(server.booked_bytes / GIB, 3),
+        provider="llama.cpp",
+        idle_seconds=round(max(0.0, idle), 1),
+        state=str(server.state),
+        pinned=server.record.model_id in world.state.pins,
+    )
+
+
+def _warnings(world: World) -> tuple[str, ...]:
+    warnings = [*world.folder_problems, *world.file_problems]
+    if world.binary is not None and world.binary.problem:
+        warnings.append(world.binary.problem)
+    if world.state_read_only:
+        warnings.append("the state file is of a newer modeld: nothing is saved")
+    return tuple(warnings)
+
+
+def _fits(world: World, model: Model, pattern: str) -> bool:
+    """Whether a pattern of `list` means this model: a name, a nickname, a glob or a part."""
+    words = (model.id, model.name, *nicknames_of(world.state, model.id))
+    lower = pattern.lower()
+    return any(
+        fnmatch(word.lower(), lower) or lower in word.lower()
+        for word in (*words, *slots_of(world.state, model.id))
+    )
+
+
+def _gone_rows(world: World) -> tuple[ModelRow, ...]:
+    """Return models that are remembered and have no file now."""
+    named = {*world.state.nicknames.values(), *world.state.slots.values(), *world.state.pins}
+    known = set(world.models) | {alias for each in world.models.values() for alias in each.aliases}
+    return tuple(
+        ModelRow(
+            name=model_id,
+            id=model_id,
+            nicknames=nicknames_of(world.state, model_id),
+            slots=slots_of(world.state, model_id),
+            uses=world.stats_of(model_id).total_uses,
+            last_used=rfc3339(world.stats_of(model_id).last_used),
+            pinned=model_id in world.state.pins,
+            problem="the file is gone",
+        )
+        for model_id in sorted((named | set(world.state.models)) - known)
+        if model_id in named or world.stats_of(model_id).total_uses
+    )

@@ -1,0 +1,203 @@
+"""
+All that changes while modeld runs, in one place.
+
+Only the loop and the functions that it calls write here, all in one thread.  The values inside
+are frozen, so whoever read one keeps what it read.  Nothing here decides: the modules beside it
+ask `modeld.core` and put down what it says.
+"""
+
+from asyncio import Future
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from msgspec import Struct
+
+from modeld.config.schema import Config
+from modeld.core.backoff import Deaths
+from modeld.core.entities import (
+    Binary,
+    LaunchRecord,
+    Machine,
+    Model,
+    ModelStats,
+    Server,
+    State,
+)
+from modeld.core.events import Event
+from modeld.core.plan import Plan, Want
+from modeld.errors import ModeldError
+from modeld.supervisor.door import OnProgress, Routes
+from modeld.supervisor.ports import Ports
+from modeld.wire.codec import Progress
+from modeld.wire.load import Candidate
+
+
+class Phase(Enum):
+    """How far a load has come."""
+
+    QUEUED = auto()
+    MAKING_ROOM = auto()
+    LOADING = auto()
+
+
+@dataclass(slots=True)
+class Job:
+    """One load under way, for everybody who waits for it."""
+
+    want: Want
+    arguments: tuple[str, ...]
+    """All that go to llama-server besides what modeld adds."""
+    one_off: tuple[str, ...] | None
+    begun_at: float
+    """[monotonic s]"""
+    waiters: list[str] = field(default_factory=list)
+    phase: Phase = Phase.QUEUED
+    plan: Plan | None = None
+    waiting_for: frozenset[str] = frozenset()
+    """Servers that have to be gone first."""
+    server_id: str = ""
+
+
+@dataclass(slots=True)
+class Waiter:
+    """Somebody who asked, and what belongs into the answer to them alone."""
+
+    future: "Future[Struct] | None" = None
+    on_progress: OnProgress | None = None
+    candidates: tuple[Candidate, ...] = ()
+    names: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Unloading:
+    """An unload under way."""
+
+    request_id: str
+    left: set[str]
+    """Server ids."""
+    models: tuple[str, ...]
+    freed_bytes: int
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Motion:
+    """The last sign that a server works on its requests."""
+
+    moved_at: float
+    """[monotonic s]"""
+    looked_at: float = 0.0
+    mark: str = ""
+
+
+@dataclass(slots=True)
+class Saving:
+    """How the state file stands to the state."""
+
+    in_flight: int = 0
+    """The generation that is being written; 0 for none."""
+    dirty_since: float = 0.0
+    """[monotonic s] 0 when the file is up to date."""
+    retry_at: float = 0.0
+    problem: str = ""
+
+
+class World:
+    """Everything that the loop owns."""
+
+    def __init__(
+        self, ports: Ports, config: Config, runtime_directory: str, home: str = "/"
+    ) -> None:
+        self.ports = ports
+        self.config = config
+        self.runtime_directory = runtime_directory
+        self.home = home
+        self.device_environment: Mapping[str, str] = {}
+        """What of the daemon's own environment a server may see."""
+
+        self.state = State()
+        self.state_read_only = False
+        self.saving = Saving()
+
+        self.models: Mapping[str, Model] = {}
+        self.file_problems: tuple[str, ...] = ()
+        self.folder_problems: tuple[str, ...] = ()
+        self.scanning = False
+        self.surveyed = False
+        """Whether the disks were looked at once."""
+        self.last_scan_at = 0.0
+
+        self.binary: Binary | None = None
+        self.machine = Machine(memory_bytes=0)
+
+        self.servers: dict[str, Server] = {}
+        """In the order of their start."""
+        self.motions: dict[str, Motion] = {}
+        self.jobs: list[Job] = []
+        self.unloadings: list[Unloading] = []
+        self.deaths: dict[str, Deaths] = {}
+        self.last_records: dict[str, LaunchRecord] = {}
+        """Model id -> what its server was started with last, to start it again."""
+
+        self.waiters: dict[str, Waiter] = {}
+        self.deferred: list[Event] = []
+        """Requests that came before the first look at the disks."""
+        self.routes = Routes()
+        self.gateway_addresses: tuple[str, ...] = ()
+        self.started_at = ports.clock.monotonic()
+        self.pid = 0
+        """Of modeld."""
+        self.stopping = False
+        self.done = False
+
+    # --- answering ---------------------------------------------------------------------------
+
+    def answer(self, request_id: str, reply: Struct) -> None:
+        """Answer a request; nothing happens when whoever asked has left."""
+        waiter = self.waiters.pop(request_id, None)
+        if waiter is not None and waiter.future is not None and not waiter.future.done():
+            waiter.future.set_result(reply)
+
+    def fail(self, request_id: str, error: ModeldError) -> None:
+        """Answer a request with an error."""
+        waiter = self.waiters.pop(request_id, None)
+        if waiter is not None and waiter.future is not None and not waiter.future.done():
+            waiter.future.set_exception(error)
+
+    def tell(self, request_id: str, progress: Progress) -> None:
+        """Tell whoever waits how far it is."""
+        waiter = self.waiters.get(request_id)
+        if waiter is not None and waiter.on_progress is not None:
+            waiter.on_progress(progress)
+
+    def waiter(self, request_id: str) -> Waiter:
+        """Return who waits for a request; a stand-in when nobody does any more."""
+        return self.waiters.get(request_id) or Waiter()
+
+    # --- looking up --------------------------------------------------------------------------
+
+    def stats_of(self, model_id: str) -> ModelStats:
+        """Return what is remembered of a model; an empty record for a new one."""
+        return self.state.models.get(model_id) or ModelStats()
+
+    def server_of(self, model_id: str) -> Server | None:
+        """Return the server that has, or will have, this model, unless it is leaving."""
+        for server in self.servers.values():
+            if server.record.model_id == model_id and server.is_routed:
+                return server
+        return None
+
+    def job_of(self, model_id: str) -> Job | None:
+        """Return the load of this model that is under way."""
+        return next((job for job in self.jobs if job.want.model_id == model_id), None)
+
+    def job_of_server(self, server_id: str) -> Job | None:
+        """Return the load that started this server, while it lasts."""
+        return next((job for job in self.jobs if job.server_id == server_id), None)
+
+    def label(self, model_id: str) -> str:
+        """Return the short name of a model where it is unique, else its id."""
+        name = model_id.rsplit("/", 1)[-1]
+        return name if len(self.routes.index.get(name, ())) <= 1 else model_id
