@@ -286,6 +286,8 @@ class Binary(Struct, frozen=True, kw_only=True):
     version: str = ""
     flags: dict[str, bool] = field(default_factory=dict)
     """Each spelling of each option -> whether it takes a value."""
+    canonical: dict[str, str] = field(default_factory=dict)
+    """Each spelling -> the one that stands for all of its meaning: `-c` -> `--ctx-size`."""
     problem: str = ""
     """Why it can't be used; empty when it can."""
 
