@@ -26,6 +26,8 @@ class Route(Struct, frozen=True, kw_only=True):
     model_id: str
     socket_path: str
     state: ServerState
+    context_tokens: int = 0
+    """As the server has it; 0 where it isn't known yet."""
 
 
 class Routes(Struct, frozen=True, kw_only=True):

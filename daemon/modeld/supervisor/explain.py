@@ -5,6 +5,7 @@ Facts in, words out.  Nothing here decides or changes anything.
 """
 
 from modeld.core.entities import Exit, Server, ServerState
+from modeld.core.events import ServerExited
 from modeld.errors import ModeldError, ServerFailed
 from modeld.supervisor.world import World
 
@@ -34,7 +35,7 @@ def signal_name(number: int) -> str:
     return f"SIG{_SIGNALS[number]}" if number in _SIGNALS else f"signal {number}"
 
 
-def start_error(server: Server, event: ev.ServerExited) -> ModeldError:
+def start_error(server: Server, event: ServerExited) -> ModeldError:
     """Return the error for whoever waits for a server that ended before it was ready."""
     lines = event.exit.lines
     cause = server.stopping_because or describe(event.exit)
@@ -47,7 +48,7 @@ def start_error(server: Server, event: ev.ServerExited) -> ModeldError:
     )
 
 
-def start_hint(server: Server, event: ev.ServerExited) -> str:
+def start_hint(server: Server, event: ServerExited) -> str:
     """Return what may help, read off the engine's last words."""
     text = "\n".join(event.exit.lines).lower()
     name = server.record.model_name

@@ -112,7 +112,7 @@ class Jobs:
         if model is None:
             gone = ServerFailed(f"{job.want.name} is gone from the disks", hint="modelctl list")
             return self._fail(job, gone)
-        record = launch_record(world, job.want, model, job.arguments, job.one_off)
+        record = launch_record(world, job.want, model, asked=job.arguments, one_off=job.one_off)
         job.phase, job.server_id = Phase.LOADING, record.server_id
         for request_id in job.waiters:
             waiter = world.waiter(request_id)
@@ -189,6 +189,7 @@ class Jobs:
         already: bool = False,
         job: Job | None = None,
     ) -> Loaded:
+        """Return the answer for one waiter."""
         world, record = self._world, server.record
         address = (
             f"127.0.0.1:{record.port}"

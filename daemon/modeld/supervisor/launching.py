@@ -22,6 +22,7 @@ def launch_record(
     world: World,
     want: Want,
     model: Model,
+    *,
     asked: tuple[str, ...],
     one_off: tuple[str, ...] | None,
 ) -> LaunchRecord:

@@ -274,8 +274,11 @@ class Lives:
                            "for too long", priority=4)  # fmt: skip
             case ServerState.UNREAPABLE:
                 pid = after.process.pid if after.process else 0
-                self._note("server-unreapable", record, f"{name} (pid {pid}) survives SIGKILL, "
-                           f"reading {record.model_path}; its memory stays booked", priority=2)  # fmt: skip
+                text = (
+                    f"{name} (pid {pid}) survives SIGKILL, reading {record.model_path}; "
+                    "its memory stays booked"
+                )
+                self._note("server-unreapable", record, text, priority=2)
             case _:
                 self._note(
                     "server-state", record, f"{name} is {after.state} ({trigger})", priority=7

@@ -274,7 +274,7 @@ class Loads:
         want = self._want(ask, model, asked)
         plan = self._jobs.plan(want)
         steps += [Step(action="stop", model=each.name, reason=each.reason) for each in plan.victims]
-        record = launch_record(world, want, model, asked, ask.arguments)
+        record = launch_record(world, want, model, asked=asked, one_off=ask.arguments)
         why = f"from {record.tier}: {record.model_path}"
         steps.append(Step(action="start", model=model.name, reason=why))
         return Planned(

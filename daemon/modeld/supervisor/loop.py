@@ -64,6 +64,8 @@ class Supervisor:
         self._heartbeat_at = self._machine_at = ports.clock.monotonic()
         self._surveyed = asyncio.Event()
         self._adopted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._scanned = asyncio.Event()
         self.finished = asyncio.Event()
         self._handlers = self._table()
 
@@ -98,6 +100,15 @@ class Supervisor:
         except asyncio.CancelledError:
             self.submit(ev.WaiterLeft(request_id=request_id))
             raise
+
+    async def changed(self) -> None:
+        """Wait until the routes change."""
+        await self._changed.wait()
+
+    async def scanned(self) -> None:
+        """Wait for the next look at the disks to end."""
+        self._scanned.clear()
+        await self._scanned.wait()
 
     # --- life --------------------------------------------------------------------------------
 
@@ -224,6 +235,7 @@ class Supervisor:
         self._publish()
         self._take_deferred()
         self._surveyed.set()
+        self._scanned.set()
 
     def _on_folder_changed(self, event: ev.FolderChanged) -> None:
         world = self.world
@@ -350,6 +362,9 @@ class Supervisor:
             servers=self._routes_of_servers(tuple(world.servers.values())),
             default_model=world.config.models.default,
         )
+        # wakes everybody who waits now; whoever waits later waits for the next change
+        self._changed.set()
+        self._changed.clear()
 
     def _routes_of_servers(self, servers: Sequence[Server]) -> dict[str, Route]:
         return {

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from modeld.core.entities import Binary, Found, LaunchRecord, Machine, State
 from modeld.core.events import Event
+from modeld.wire.daemon import Happened
 
 Emit = Callable[[Event], None]
 
@@ -37,7 +38,7 @@ class Servers(Protocol):
         """Write the record, synced, and start it: `ServerStarted`, later `ServerExited`."""
 
     def stop(self, server_id: str) -> None:
-        """Ask it to end: the exit line on its stdin, and SIGTERM.  `ServerExited` follows, or not."""
+        """Ask it to end, by the exit line and SIGTERM; `ServerExited` follows, or not."""
 
     def kill(self, server_id: str) -> None:
         """End it and all its children by SIGKILL."""
@@ -123,7 +124,7 @@ class Watcher(Protocol):
     """Notices that model folders changed."""
 
     def watch(self, folders: Sequence[Folder]) -> Sequence[str]:
-        """Watch these and no others: `FolderChanged`.  Returns a sentence a folder it cannot watch."""
+        """Watch these and no others; return a sentence for each that can't be watched."""
 
     async def close(self) -> None:
         """Stop watching."""
@@ -144,6 +145,12 @@ class Journal(Protocol):
 
     def record(self, event: str, message: str, *, priority: int = 6, **fields: str | float) -> None:
         """Log one committed event.  Field names as in modeld(8), lower case, without the prefix."""
+
+    def recent(self, count: int) -> Sequence[Happened]:
+        """Return the last events, oldest first."""
+
+    def subscribe(self, listener: Callable[[Happened], None]) -> Callable[[], None]:
+        """Have `listener` called with every event from now on; returns what ends that."""
 
 
 class Notify(Protocol):

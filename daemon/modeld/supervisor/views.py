@@ -111,7 +111,7 @@ def show(world: World, selection: Selection) -> Shown:
                 "mmproj": each.mmproj_path,
             }
             for each in model.locations
-        ),  # fmt: skip
+        ),
         header=header_facts(model.header),
         arguments=asked,
         need_bytes=need.need_bytes,

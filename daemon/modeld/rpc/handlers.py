@@ -1,0 +1,267 @@
+"""
+One function a request: wire -> event or view -> wire.
+
+Looking reads the world as it is; changing asks the loop.  Nothing is decided here.
+"""
+
+import asyncio
+import platform
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Union
+
+import msgspec
+from msgspec import Struct
+
+from modeld.core import events as ev
+from modeld.core.entities import ServerState
+from modeld.errors import Inactive
+from modeld.rpc.server import Send
+from modeld.supervisor import views
+from modeld.supervisor.loop import Supervisor
+from modeld.version import VERSION
+from modeld.wire import codec
+from modeld.wire import daemon as daemon_messages
+from modeld.wire import load as load_messages
+from modeld.wire import models as model_messages
+from modeld.wire import names as name_messages
+from modeld.wire.codec import Header
+from modeld.wire.common import Names, Selector
+
+REFRESH_SECONDS = 10.0
+"""How long `list --refresh` waits for the disks."""
+
+
+@dataclass(slots=True, frozen=True)
+class Call:
+    """One request on its way through a handler."""
+
+    supervisor: Supervisor
+    request: Any
+    request_id: str
+    send: Send
+
+
+Function = Callable[[Call], Awaitable[Struct]]
+
+
+def selection(selector: Selector) -> ev.Selection:
+    """Return what was typed as the core has it."""
+    return ev.Selection(
+        pattern=selector.pattern,
+        nickname=selector.nickname,
+        slot=selector.slot,
+        best=selector.best,
+        only=selector.only,
+    )
+
+
+def change(names: Names) -> ev.NameChange:
+    """Return changes of names as the core has them."""
+    return msgspec.convert(msgspec.structs.asdict(names), ev.NameChange)
+
+
+async def load(call: Call) -> Struct:
+    """Make one model ready."""
+    ask: load_messages.Load = call.request
+    event = ev.LoadAsked(
+        request_id=call.request_id,
+        selection=selection(ask.selector),
+        port=ask.port,
+        arguments=ask.arguments,
+        store=ask.store,
+        keep_others=ask.keep_others,
+        force=ask.force,
+        force_pinned=ask.force_pinned,
+        pin=ask.pin,
+        names=change(ask.names),
+        names_only=ask.names_only,
+        dry_run=ask.dry_run,
+    )
+    return await call.supervisor.ask(event, call.send)
+
+
+async def cancel(call: Call) -> Struct:
+    """Give up a load."""
+    event = ev.CancelAsked(request_id=call.request_id, load_request_id=call.request.load_id)
+    return await call.supervisor.ask(event)
+
+
+async def unload(call: Call) -> Struct:
+    """Stop servers."""
+    ask: load_messages.Unload = call.request
+    event = ev.UnloadAsked(
+        request_id=call.request_id,
+        selections=tuple(selection(each) for each in ask.selectors),
+        everything=ask.everything,
+        force_pinned=ask.force_pinned,
+        now=ask.now,
+    )
+    return await call.supervisor.ask(event, call.send)
+
+
+async def change_names(call: Call) -> Struct:
+    """Change nicknames and slots."""
+    ask: name_messages.ChangeNames = call.request
+    selected = selection(ask.selector) if ask.selector is not None else ev.Selection()
+    event = ev.NamesAsked(request_id=call.request_id, selection=selected, change=change(ask.change))
+    return await call.supervisor.ask(event)
+
+
+async def pin(call: Call) -> Struct:
+    """Pin or unpin."""
+    ask: name_messages.Pin = call.request
+    event = ev.PinAsked(
+        request_id=call.request_id, selection=selection(ask.selector), pinned=ask.pinned
+    )
+    return await call.supervisor.ask(event)
+
+
+async def reload(call: Call) -> Struct:
+    """Read the configuration again."""
+    return await call.supervisor.ask(ev.ReloadAsked(request_id=call.request_id))
+
+
+async def wait(call: Call) -> Struct:
+    """Wait until a model is ready, or gone; the client's deadline bounds it."""
+    ask: load_messages.Wait = call.request
+    world = call.supervisor.world
+    model = views.choose(world, selection(ask.selector))
+    while True:
+        server = world.server_of(model.id)
+        here = [each for each in world.servers.values() if each.record.model_id == model.id]
+        if ask.until == "gone" and not here and world.job_of(model.id) is None:
+            return load_messages.Done(message=f"{model.name} is not loaded")
+        if ask.until == "ready":
+            if server is not None and server.state is ServerState.READY:
+                return load_messages.Done(message=f"{model.name} is ready")
+            if server is None and world.job_of(model.id) is None:
+                raise Inactive(
+                    f"{model.name} is not loaded, and nobody loads it",
+                    hint=f"modelctl load {model.name}",
+                )
+        await call.supervisor.changed()
+
+
+async def list_models(call: Call) -> Struct:
+    """List the models on disk."""
+    ask: model_messages.ListModels = call.request
+    world = call.supervisor.world
+    if ask.refresh:
+        call.supervisor.submit(ev.FolderChanged(tier="all", reason="list --refresh"))
+        async with asyncio.timeout(REFRESH_SECONDS):
+            await call.supervisor.scanned()
+    return views.models(world, ask.patterns)
+
+
+async def show(call: Call) -> Struct:
+    """Show one model."""
+    return views.show(call.supervisor.world, selection(call.request.selector))
+
+
+async def ps(call: Call) -> Struct:
+    """List the servers."""
+    return views.servers(call.supervisor.world)
+
+
+async def status(call: Call) -> Struct:
+    """Tell how everything is."""
+    ask: model_messages.AskStatus = call.request
+    selected = selection(ask.selector) if ask.selector is not None else None
+    return views.status(call.supervisor.world, selected)
+
+
+async def can_load(call: Call) -> Struct:
+    """Tell whether a model could be loaded."""
+    return views.verdict(call.supervisor.world, selection(call.request.selector))
+
+
+async def list_names(call: Call) -> Struct:
+    """List all names."""
+    return views.names(call.supervisor.world)
+
+
+async def version(call: Call) -> Struct:
+    """Tell who is here."""
+    binary = call.supervisor.world.binary
+    return daemon_messages.VersionReport(
+        version=VERSION,
+        protocol=codec.VERSION,
+        python=platform.python_version(),
+        engine=" ".join(binary.argv) if binary else "",
+        engine_version=binary.version if binary else "",
+    )
+
+
+async def logs(call: Call) -> Struct:
+    """Return log lines."""
+    ask: daemon_messages.AskLogs = call.request
+    world = call.supervisor.world
+    if ask.selector is None:
+        lines = [f"{each.at} {each.message}" for each in world.ports.journal.recent(ask.lines)]
+        return daemon_messages.Logs(lines=tuple(lines), source="journalctl --user -u modeld")
+    model = views.choose(world, selection(ask.selector))
+    record = world.last_records.get(model.id)
+    if record is None:
+        raise Inactive(
+            f"{model.name} was not loaded since modeld started",
+            hint="journalctl --user -t modeld has what was before",
+        )
+    found = await world.ports.servers.log_lines(record.server_id, ask.lines)
+    unit = f"journalctl --user -u modeld-llama@{record.server_id}"
+    source = unit if world.ports.servers.kind == "systemd" else record.log_path
+    return daemon_messages.Logs(lines=tuple(found), source=source)
+
+
+async def subscribe(call: Call) -> Struct:
+    """Send events as they happen, until the client leaves."""
+    ask: daemon_messages.Subscribe = call.request
+    journal = call.supervisor.world.ports.journal
+    for event in journal.recent(ask.backlog) if ask.backlog else ():
+        call.send(event)
+    if not ask.follow:
+        return load_messages.Done()
+    unsubscribe = journal.subscribe(call.send)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        unsubscribe()
+    raise AssertionError("a subscription ends by being cancelled")
+
+
+HANDLERS: dict[type[Struct], Function] = {
+    load_messages.Load: load,
+    load_messages.Cancel: cancel,
+    load_messages.Unload: unload,
+    load_messages.CanLoad: can_load,
+    load_messages.Wait: wait,
+    model_messages.ListModels: list_models,
+    model_messages.Show: show,
+    model_messages.Ps: ps,
+    model_messages.AskStatus: status,
+    name_messages.ChangeNames: change_names,
+    name_messages.ListNames: list_names,
+    name_messages.Pin: pin,
+    daemon_messages.AskVersion: version,
+    daemon_messages.Reload: reload,
+    daemon_messages.Subscribe: subscribe,
+    daemon_messages.AskLogs: logs,
+}
+
+
+def decoder() -> "msgspec.msgpack.Decoder[Struct]":
+    """Return a decoder that knows every request, and nothing else."""
+    union: Any = Union[tuple(HANDLERS)]
+    return msgspec.msgpack.Decoder(union)
+
+
+class Handlers:
+    """Handles every request with one supervisor."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def __call__(self, request: Struct, header: Header, send: Send) -> Struct:
+        """Handle one request."""
+        function = HANDLERS[type(request)]
+        return await function(Call(self._supervisor, request, header.id, send))

@@ -1,0 +1,80 @@
+"""`core.fit`: how much memory a server will need."""
+
+import pytest
+
+from modeld.core.entities import Header, Location, Model, ModelStats
+from modeld.core.fit import PROCESS_BYTES, Need, compute_bytes, gigabytes, kv_bytes, need
+
+LLAMA_8B = Header(
+    architecture="llama",
+    layers=32,
+    embedding=4096,
+    feed_forward=14336,
+    heads=32,
+    kv_heads=(8,),
+    key_length=128,
+    value_length=128,
+    vocabulary=128256,
+    tensor_bytes=4_900_000_000,
+)
+
+
+def model(header: Header, size_bytes: int = 4_900_000_000) -> Model:
+    """Return a model with that header."""
+    location = Location(
+        tier="ssd", path="/m.gguf", shard_paths=("/m.gguf",), size_bytes=size_bytes, mtime_ns=0
+    )
+    return Model(id="m", name="m", size_bytes=size_bytes, header=header, locations=(location,))
+
+
+def test_kv_counts_grouped_heads_once_a_layer() -> None:
+    """32 layers x 8 heads x 256 x 2 B is 128 KiB a token, as llama.cpp prints it for this shape."""
+    assert kv_bytes(LLAMA_8B, 8192) == 8192 * 128 * 1024
+
+
+def test_kv_honours_one_number_a_layer() -> None:
+    """Models with layers of several kinds would be told wrong by a factor."""
+    header = Header(layers=3, heads=8, kv_heads=(8, 0, 2), key_length=64, value_length=64)
+
+    assert kv_bytes(header, 100) == 100 * 10 * 128 * 2
+
+
+def test_kv_takes_all_heads_when_the_header_groups_none() -> None:
+    """Old models have no head_count_kv."""
+    header = Header(layers=2, heads=4, key_length=64, value_length=64)
+
+    assert kv_bytes(header, 10) == 10 * 2 * 4 * 128 * 2
+
+
+@pytest.mark.parametrize(
+    ("stats", "configured", "expected"),
+    [
+        (ModelStats(measured_bytes=7), 5, Need(7, "measured")),
+        (ModelStats(), 5, Need(5, "configured")),
+    ],
+)
+def test_need_prefers_what_was_measured_then_what_was_configured(
+    stats: ModelStats, configured: int | None, expected: Need
+) -> None:
+    """Requirements, "Decided": the order of sources."""
+    assert need(model(LLAMA_8B), stats, configured, 8192) == expected
+
+
+def test_need_sums_weights_cache_buffers_and_process_from_the_header() -> None:
+    """The formula that decides on a first load."""
+    found = need(model(LLAMA_8B), ModelStats(), None, 8192)
+
+    assert found.source == "header"
+    assert found.need_bytes == (
+        4_900_000_000 + kv_bytes(LLAMA_8B, 8192) + compute_bytes(LLAMA_8B) + PROCESS_BYTES
+    )
+
+
+def test_need_falls_back_to_the_size_when_the_header_says_nothing() -> None:
+    """A guess with a margin is better than none."""
+    assert need(model(Header(), 1000), ModelStats(), None, 8192) == Need(1200, "size")
+
+
+def test_gigabytes_prints_one_decimal() -> None:
+    """S4-01: the sentence is matched on."""
+    assert gigabytes(int(4.5 * 1024**3)) == "4.5GB"
