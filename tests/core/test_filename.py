@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from modeld.core.entities import Header
 from modeld.core.filename import (
-    affinity,
     complete,
     format_parameters,
     is_mmproj,
+    name_words,
     parse_name,
     split_shard,
 )
@@ -136,16 +136,10 @@ def test_projector_is_known_by_its_name(name: str) -> None:
     assert is_mmproj(name)
 
 
-def test_projector_goes_with_the_model_of_the_same_name() -> None:
-    """The wrong projector makes llama-server fail, or see nonsense."""
-    projector = "mmproj-gemma-3-12b-it-f16"
-    right, wrong = "gemma-3-12b-it-Q4_K_M", "gemma-3-4b-it-Q4_K_M"
-    assert affinity(right, projector) > affinity(wrong, projector) > 0
-
-
-def test_projector_without_a_name_goes_with_none_in_particular() -> None:
-    """`mmproj-F16.gguf` is the projector of its folder; F16 models have no claim to it."""
-    assert affinity("gemma-3-12b-it-F16", "mmproj-F16") == 0
+def test_words_are_those_that_tell_the_model() -> None:
+    """A projector in F16 belongs to every quantisation of its model, and to no other F16."""
+    assert name_words("mmproj-gemma-3_27b-F16") == ["gemma", "3", "27b"]
+    assert name_words("ggml-model-Q4_K_M") == name_words("mmproj-model-f16") == []
 
 
 def test_header_wins_over_the_name() -> None:
@@ -181,4 +175,4 @@ def test_any_name_tells_something_or_nothing(name: str) -> None:
     told = parse_name(name)
     assert told.parameters >= 0
     assert told.shard_index < told.shard_count
-    assert affinity(told.stem, name) >= 0
+    assert len(name_words(name)) <= 16

@@ -35,6 +35,8 @@ _PARAMETERS = re.compile(
     re.IGNORECASE,
 )
 _CONTEXT = re.compile(r"(?<![a-z0-9.])(?:(\d{1,4})k|(\d{1,2})m)(?![a-z0-9])", re.IGNORECASE)
+_COMMON_WORDS = frozenset({"model", "ggml", "gguf"})
+_MAX_WORDS = 16
 _SCALE = {"m": 10**6, "b": 10**9, "t": 10**12}
 _SMALLEST_MODEL = 15 * 10**6
 """Below that many M, as in `7B-1M`, a number of millions is a context."""
@@ -99,24 +101,16 @@ def complete(header: Header, name: str) -> Header:
     )
 
 
-def affinity(model_stem: str, mmproj_stem: str) -> int:
+def name_words(stem: str) -> list[str]:
     """
-    Return how well a projector's name goes with a model's; 0 for not at all.
+    Return the words of a name that tell which model it is of.
 
-    The length of the longest common run of whole words, without `mmproj` itself and without
-    quantisations: a projector in F16 belongs to every quantisation of its model.
+    Not `mmproj`, no quantisation and no word that every name may have: a projector in F16 goes
+    with every quantisation of its model.
     """
-    model, projector = _words(model_stem), _words(mmproj_stem)
-    best = 0
-    for start in range(len(projector)):
-        for begin in range(len(model)):
-            length = 0
-            for ours, theirs in zip(projector[start:], model[begin:], strict=False):
-                if ours != theirs:
-                    break
-                length += len(ours)
-            best = max(best, length)
-    return best
+    bare = _MMPROJ.sub("", _QUANTISATION.sub("", stem.lower()))
+    words = [word for word in _SEPARATORS.split(bare) if word and word not in _COMMON_WORDS]
+    return words[:_MAX_WORDS]
 
 
 def format_parameters(count: int) -> str:
@@ -130,12 +124,6 @@ def format_parameters(count: int) -> str:
         if round(billions, digits) < limit:
             return f"{billions:.{digits}f}B"
     return f"{billions:.0f}B"
-
-
-def _words(stem: str) -> list[str]:
-    """Return the words of a name that tell which model it is of."""
-    bare = _MMPROJ.sub("", _QUANTISATION.sub("", stem.lower()))
-    return [word for word in _SEPARATORS.split(bare) if word]
 
 
 def _quantisation(stem: str) -> str:
