@@ -1,0 +1,189 @@
+"""
+`make demo`: the main job, on a real llama.cpp, with the commands that a person would type.
+
+Everything happens in a temporary directory: models, state, sockets.  The user's own set-up,
+systemd and any running modeld are left alone.  Each step prints its command, runs it, and checks
+what came of it.  Exit status 0 when all checks passed, 1 when one failed.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.tiny_gguf import write_model
+
+SENTENCES = {
+    "tiny-tool": "I am the tool model : this answer came out of a real llama.cpp run .",
+    "tiny-chat": "Hello , you are talking to tiny-chat now , served by modeld .",
+    "tiny-code": "def answer() : return 42 # says tiny-code",
+}
+BIN = Path(sys.executable).parent
+START_SECONDS = 20.0
+
+
+class Demo:
+    """Runs commands, shows them, and counts what was checked."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.models = home / "models"
+        self.passed = self.failed = 0
+        self.port = free_port()
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("MODELD_")},
+            "XDG_RUNTIME_DIR": str(home / "run"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
+        }
+        self.environment.pop("NOTIFY_SOCKET", None)
+
+    def say(self, text: str) -> None:
+        """Print a heading."""
+        bold = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+        print(f"\n{bold[0]}# {text}{bold[1]}", flush=True)
+
+    def check(self, what: str, ok: bool) -> None:
+        """Count one check, and say so where it failed."""
+        self.passed += ok
+        self.failed += not ok
+        if not ok:
+            print(f"FAILED: {what}", flush=True)
+
+    def run(self, *words: str, status: int = 0, shows: str = "") -> str:
+        """Show and run one command; check its exit status and what it shows."""
+        print(f"$ {' '.join(words)}", flush=True)
+        done = subprocess.run(
+            words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=120, check=False,
+        )  # fmt: skip
+        print(done.stdout, end="", flush=True)
+        if status:
+            print(f"(exit {done.returncode})", flush=True)
+        self.check(f"{' '.join(words)} exits {status}", done.returncode == status)
+        if shows:
+            self.check(f"{' '.join(words)} shows {shows!r}", shows in done.stdout)
+        return done.stdout
+
+    def chat(self, model: str, sentence: str) -> None:
+        """Ask a model through the gateway, and check by its sentence which one answered."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Who are you?"}]}
+        url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
+        print(f"$ curl {url} -H 'Content-Type: application/json' -d '{json.dumps(body)}'")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        said = answer.get("choices", [{}])[0].get("message", {}).get("content", str(answer)).strip()
+        print(f"{model} says: {said}", flush=True)
+        self.check(f"{model} answers with its own sentence", said == sentence)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def daemon(demo: Demo) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run modeld for the length of the demo."""
+    config = demo.home / "config" / "modeld"
+    config.mkdir(parents=True)
+    (config / "modeld.toml").write_text(
+        f'[storage]\nssd_path = "{demo.models}"\n[gateway]\nlisten = ["127.0.0.1:{demo.port}"]\n'
+        '[servers]\nlauncher = "direct"\n'
+    )
+    (demo.home / "run").mkdir(mode=0o700)
+    log = demo.home / "modeld.log"
+    print("$ modeld &")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [BIN / "modeld"], env=demo.environment, stdout=output, stderr=output
+        )
+    try:
+        wait_for_socket(demo.home / "run" / "modeld" / "rpc.sock", process, log)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for_socket(path: Path, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until modeld listens; bounded."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+            return
+        time.sleep(0.02)
+    print(log.read_text(), file=sys.stderr)
+    raise SystemExit("modeld did not start")
+
+
+def play(demo: Demo) -> None:
+    """Show the main job."""
+    demo.say("three tiny models, each with a sentence of its own")
+    demo.run("modelctl", "list", shows="tiny-tool")
+    demo.say("names: a nickname, and the global slot 'tool'")
+    demo.run("modelctl", "nick", "set", "helper", "tiny-chat", shows="helper")
+    demo.run("modelctl", "slot", "set", "tool", "tiny-tool", shows="tool")
+    demo.say("load the holder of the slot")
+    demo.run("modelctl", "load", "-n1", "tool", shows="ready")
+    demo.run("modelctl", "ps", shows="tiny-tool")
+    demo.chat("tool", SENTENCES["tiny-tool"])
+    demo.say("loading what runs already is no work")
+    demo.run("modelctl", "load", "-n1", "tool", shows="already running")
+    demo.say("a program names another model: it is loaded beside the first, and answers")
+    demo.chat("helper", SENTENCES["tiny-chat"])
+    demo.run("modelctl", "ps", shows="tiny-chat")
+    demo.say("an operator who loads again too soon is held back")
+    demo.run("modelctl", "load", "tiny-code", status=75, shows="Too soon to reload. Wait")
+    demo.say("and everything can be unloaded")
+    demo.run("modelctl", "unload", "--all", shows="tiny-tool")
+    left = demo.run("modelctl", "ps", "--json")
+    demo.check("nothing is loaded any more", json.loads(left)["servers"] == [])
+
+
+def main() -> int:
+    """Run the demo; return its exit status."""
+    began = time.monotonic()
+    home = Path(tempfile.mkdtemp(prefix="modeld-demo-"))
+    try:
+        demo = Demo(home)
+        demo.models.mkdir()
+        for name, sentence in SENTENCES.items():
+            write_model(demo.models / f"{name}.gguf", sentence=sentence, name=name)
+        with daemon(demo) as process:
+            play(demo)
+            print("$ kill %1")
+        demo.check("modeld ends with status 0", process.returncode == 0)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    if demo.failed:
+        print(f"\ndemo: {demo.failed} of {demo.passed + demo.failed} checks FAILED")
+        return 1
+    print(f"\ndemo: {demo.passed} checks passed in {time.monotonic() - began:.1f} s")
+    print("next: make test                    the whole suite")
+    print("      make install PREFIX=~/.local  then: systemctl --user enable --now modeld")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
