@@ -1,1 +1,1 @@
-"""The configuration: its schema with every default, and how files, environment and flags make one."""
+"""The configuration: its schema with every default, and how files and environment make one."""

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
-Bounded = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
+Bounded = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f]*\Z")]
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,7 +106,7 @@ class Servers(_Section, frozen=True, kw_only=True):
     arguments: tuple[Bounded, ...] = ()
     """llama-server arguments for every model, before the model's own."""
     context_tokens: Annotated[int, Meta(ge=0)] = 8192
-    """The context where no model setting or argument says otherwise; 0 for the model's own maximum."""
+    """The context where no model setting or argument says otherwise; 0 for the model's maximum."""
     stop_grace_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
     """Between the request to end and SIGKILL."""
     drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0

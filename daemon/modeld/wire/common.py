@@ -8,11 +8,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Word = Annotated[str, Meta(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Word = Annotated[str, Meta(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 """What somebody typed: no control characters, no end."""
-Name = Annotated[str, Meta(max_length=128, pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._+-]*)?$")]
+Name = Annotated[str, Meta(max_length=128, pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._+-]*)?\Z")]
 """A nickname or a slot; empty for none."""
-Argument = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
+Argument = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*\Z")]
 
 
 class Selector(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

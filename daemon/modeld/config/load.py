@@ -1,0 +1,131 @@
+"""
+One configuration out of many places, or all of its mistakes at once.
+
+    built-in < /etc/modeld/modeld.toml < ~/.config/modeld/modeld.toml < modeld.d/*.toml
+             < MODELD_SECTION__KEY < --set section.key=value
+
+The last one wins key by key, and tables merge.  Each key's origin is kept, since "where does this
+come from" is the first question about any configuration.  The texts come as arguments: whoever
+starts the daemon has read them, and nothing here touches the machine.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from modeld.config.check import expand, mistakes
+from modeld.config.fields import as_toml
+from modeld.config.layers import Gathering, Source, dotted
+from modeld.config.lines import Path
+from modeld.config.schema import Config
+from modeld.errors import ConfigInvalid
+
+__all__ = [
+    "Loaded",
+    "Source",
+    "changes",
+    "expand",
+    "load",
+    "needs_restart",
+    "paths_to_read",
+    "values",
+]
+SYSTEM_FILE = "/etc/modeld/modeld.toml"
+MAX_MISTAKES = 50
+RESTART = ("gateway", "servers.launcher", "log")
+"""What is read once, at the start."""
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """A valid configuration, and where each key of it was set."""
+
+    config: Config
+    origins: dict[str, str]
+    """Key -> `FILE:LINE`, `$VARIABLE` or `--set`; what is not there is built in."""
+
+
+def paths_to_read(environment: Mapping[str, str], home: str, explicit: str | None) -> list[str]:
+    """
+    Return the files to read, in order; those that are not there are left out by the reader.
+
+    The last one is a pattern, `.../modeld.d/*.toml`, to be read in the order of the names.
+
+    Args:
+        environment: `MODELD_CONFIG` and `XDG_CONFIG_HOME` count.
+        home: The user's home directory.
+        explicit: `--config FILE`, which must be there, and replaces all others.
+    """
+    only = explicit or environment.get("MODELD_CONFIG")
+    if only:
+        return [only]
+    base = environment.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    return [SYSTEM_FILE, f"{base}/modeld/modeld.toml", f"{base}/modeld/modeld.d/*.toml"]
+
+
+def load(
+    sources: Sequence[Source], environment: Mapping[str, str], overrides: Sequence[str]
+) -> Loaded:
+    """
+    Return the configuration that these places make together.
+
+    Args:
+        sources: The files, the weakest first.
+        environment: Of it, every `MODELD_SECTION__KEY`, and `HOME`.
+        overrides: `section.key=value`, from the command line.
+
+    Raises:
+        ConfigInvalid: There are mistakes; the message has all of them, one a line.
+    """
+    found = Gathering()
+    found.add_files(sources)
+    found.add_variables(environment)
+    found.add_overrides(overrides)
+    config = msgspec.convert(found.values, Config)
+    problems = found.problems + [
+        f"{found.origins.get(each.key, 'built in')}: {each.key} = {each.what}"
+        for each in mistakes(config, environment.get("HOME", ""))
+    ]
+    if problems:
+        raise _invalid(list(dict.fromkeys(problems)))
+    return Loaded(config=config, origins=found.origins)
+
+
+def values(config: Config) -> dict[str, str]:
+    """Return every key of a configuration with its value as TOML; empty for one that is unset."""
+    found: dict[str, str] = {}
+
+    def walk(value: object, path: Path) -> None:
+        if isinstance(value, Struct):
+            value = msgspec.structs.asdict(value)
+        if isinstance(value, dict):
+            for key, one in value.items():
+                walk(one, (*path, key))
+        else:
+            found[dotted(path)] = as_toml(value)
+
+    walk(config, ())
+    return found
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Return what differs, a line a key: `load.replace: true -> false`."""
+    before, after = values(old), values(new)
+    pairs = {key: (before.get(key, ""), after.get(key, "")) for key in {**before, **after}}
+    return [
+        f"{key}: {was or 'unset'} -> {now or 'unset'}"
+        for key, (was, now) in pairs.items()
+        if was != now
+    ]
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """Return the keys that differ and are read only when modeld starts."""
+    keys = [line.partition(": ")[0] for line in changes(old, new)]
+    return [key for key in keys if any(key == one or key.startswith(f"{one}.") for one in RESTART)]
+
+
+def _invalid(problems: list[str]) -> ConfigInvalid:
+    more = len(problems) - MAX_MISTAKES
+    lines = problems[:MAX_MISTAKES] + ([f"and {more} more"] if more > 0 else [])
+    return ConfigInvalid("\n".join(lines), hint="see modeld.toml(5)", mistakes=len(problems))

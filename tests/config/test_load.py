@@ -1,0 +1,367 @@
+"""A configuration is taken whole or refused whole, and every mistake is told with its place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeld.config.load import (
+    Loaded,
+    Source,
+    changes,
+    expand,
+    load,
+    needs_restart,
+    paths_to_read,
+    values,
+)
+from modeld.config.schema import Config
+from modeld.errors import ConfigInvalid
+
+
+def _load(
+    *texts: str, environment: dict[str, str] | None = None, flags: tuple[str, ...] = ()
+) -> Loaded:
+    sources = [Source(f"/etc/{number}.toml", text) for number, text in enumerate(texts, 1)]
+    return load(sources, {"HOME": "/home/u", **(environment or {})}, flags)
+
+
+def _mistakes(
+    *texts: str, environment: dict[str, str] | None = None, flags: tuple[str, ...] = ()
+) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        _load(*texts, environment=environment, flags=flags)
+    return caught.value.message.splitlines()
+
+
+def test_nothing_at_all_gives_the_defaults() -> None:
+    """An empty file, or none, must do."""
+    assert _load().config == Config()
+    assert _load("", "# only a comment\n").config == Config()
+
+
+def test_later_file_wins_key_by_key() -> None:
+    """Tables merge: a later file need not repeat the earlier one."""
+    first = "[load]\nreplace = false\n[gateway]\nmax_body_mb = 1\nmax_waiting = 2\n"
+    config = _load(first, "[gateway]\nmax_body_mb = 3\n").config
+
+    assert config.load.replace is False
+    assert (config.gateway.max_body_mb, config.gateway.max_waiting) == (3, 2)
+
+
+def test_environment_wins_over_files_and_flags_win_over_it() -> None:
+    """S1-26: flag > environment > file."""
+    text = "[reload]\nmin_reload_seconds = 1\n"
+    environment = {"MODELD_RELOAD__MIN_RELOAD_SECONDS": "2"}
+
+    assert _load(text, environment=environment).config.reload.min_reload_seconds == 2
+    flags = ("reload.min_reload_seconds=3",)
+    assert _load(text, environment=environment, flags=flags).config.reload.min_reload_seconds == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key", "value"),
+    [
+        ("MODELD_LOAD__REPLACE", "false", "load.replace", "false"),
+        ("MODELD_LOAD__REPLACE", "0", "load.replace", "false"),
+        ("MODELD_MEMORY__LIMIT_GB", "12.5", "memory.limit_gb", "12.5"),
+        ("MODELD_STORAGE__HDD_PATHS", "/a, /b", "storage.hdd_paths", '["/a", "/b"]'),
+        ("MODELD_STORAGE__HDD_PATHS", '["/a,x"]', "storage.hdd_paths", '["/a,x"]'),
+        ("MODELD_GATEWAY__LISTEN", "", "gateway.listen", "[]"),
+        ("MODELD_RANK__WEIGHTS__TOTAL", "1", "rank.weights.total", "1.0"),
+        ("MODELD_MODELS__DEFAULT", "123", "models.default", '"123"'),
+        ("MODELD_MODELS__ENTRIES__Phi-3__MEMORY_GB", "3", "models.entries.Phi-3.memory_gb", "3.0"),
+    ],
+)
+def test_environment_takes_words_for_what_the_key_holds(
+    name: str, text: str, key: str, value: str
+) -> None:
+    """S2-20: a unit file or a container has nothing but words."""
+    loaded = _load(environment={name: text})
+
+    assert values(loaded.config)[key] == value
+    assert loaded.origins[key] == f"${name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["MODELD_SOCKET", "MODELD_CONFIG", "MODELD_LOG_LEVEL", "PATH", "XMODELD_A__B"]
+)
+def test_environment_of_other_purpose_is_left_alone(name: str) -> None:
+    """Only a double underscore makes a key of ours."""
+    assert _load(environment={name: "x"}).config == Config()
+
+
+def test_override_may_quote_a_model_with_dots() -> None:
+    """`--set` keys are TOML keys."""
+    config = _load(flags=('models.entries."qwen2.5 x".arguments=-c, 4096',)).config
+
+    assert config.models.entries["qwen2.5 x"].arguments == ("-c", "4096")
+
+
+def test_origin_is_the_line_of_the_key() -> None:
+    """`config show --origin`: where does this come from?"""
+    first = '# a\n\n[gateway]\n# b\nlisten = [\n  "127.0.0.1:1", # [x]\n]\nmax_body_mb = 1\n'
+    second = 'rank.weights.total = 1\n[models.entries."a.b"]\ncontext_tokens = 5\n'
+    origins = _load(first, second, flags=("gateway.max_body_mb=2",)).origins
+
+    assert origins == {
+        "gateway.listen": "/etc/1.toml:5",
+        "gateway.max_body_mb": "--set",
+        "rank.weights.total": "/etc/2.toml:1",
+        'models.entries."a.b".context_tokens': "/etc/2.toml:3",
+    }
+
+
+def test_all_mistakes_are_told_at_once_with_their_places() -> None:
+    """S1-27: one run of `modeld --check` shows everything there is to mend."""
+    first = "[gateway]\nmax_body_mb = 0\nlistn = []\n\n[lode]\nreplace = true\n"
+    second = '[load]\nreplace = "yes"\n[models.entries.phi]\ncontext = 1\n'
+
+    assert _mistakes(first, second, flags=("rank.formula=new", "load")) == [
+        "/etc/1.toml:2: gateway.max_body_mb = 0: expected a whole number from 1 to 1024",
+        "/etc/1.toml:3: unknown key 'gateway.listn' (did you mean 'listen'?)",
+        "/etc/1.toml:5: unknown key 'lode' (did you mean 'load'?)",
+        '/etc/2.toml:2: load.replace = "yes": expected true or false',
+        "/etc/2.toml:4: unknown key 'models.entries.phi.context' (did you mean 'context_tokens'?)",
+        '--set: rank.formula = "new": expected "documented" or "legacy"',
+        "--set load: expected SECTION.KEY=VALUE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[load\nreplace = true", ":1:6: Expected ']'"),
+        ("[load]\nreplace = \n", ":2:11: Invalid value: replace ="),
+        ("a = 1\na = 2\n", "Cannot overwrite a value"),
+        ("a = [1,\n", ":1:"),
+        ("a = " + "[" * 5000, "/etc/1.toml"),
+        ("a = " + '"' + "x" * (1 << 20), "more than 1048576 letters"),
+    ],
+)
+def test_broken_toml_is_told_with_line_and_column(text: str, told: str) -> None:
+    """S1-28: line, column and the line itself."""
+    mistakes = _mistakes(text)
+
+    assert mistakes[0].startswith("/etc/1.toml")
+    assert told in mistakes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("load = 1", "load = 1: expected a table"),
+        ("[models]\nentries = 3", "models.entries = 3: expected a table"),
+        ("[models.entries]\nx = 3", "models.entries.x = 3: expected a table"),
+        ("[memory]\nlimit_gb = 0", "memory.limit_gb = 0: expected a number above 0"),
+        ("[memory]\nlimit_gb = nan", "memory.limit_gb = nan: expected a number above 0"),
+        ("[memory]\nlimit_gb = inf", "expected a number above 0"),
+        (f"[memory]\nlimit_gb = 1{'0' * 400}", "expected a number above 0"),
+        ("[servers]\nbinary = 3", "expected a string"),
+        ('[servers]\nbinary = "a\\u0007"', "expected a string without control characters"),
+        ('[servers]\nbinary = "a\\n"', "expected a string without control characters"),
+        ('[servers]\narguments = "-c 1"', "expected a list of strings"),
+        ("[servers]\narguments = [1]", "servers.arguments = [1]: expected a list of strings"),
+        ("[reload]\nmin_reload_seconds = 1.5", "expected a whole number from 0 to 86400"),
+        ("[load]\nreplace = 2020-01-01", "expected true or false"),
+        ('[models.entries."a\\u0000"]\nmemory_gb = 1', "expected a string without control"),
+    ],
+)
+def test_wrong_value_is_told_with_what_was_expected(text: str, told: str) -> None:
+    """The words come from the schema, so they cannot be out of date."""
+    assert told in _mistakes(text)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('hdd_paths = ["/a", "/a/"]', "this folder is named twice"),
+        ('ssd_path = "~/m"\nhdd_paths = ["/home/u/m"]', "this folder is named twice"),
+        ('ssd_path = "/a"\nhdd_paths = ["/a/b"]', "lie inside each other"),
+        ('ssd_path = "/a/b"\nhdd_paths = ["/a"]', "lie inside each other"),
+        ('hdd_paths = ["models"]', "expected an absolute path"),
+        ('hdd_paths = [""]', "expected an absolute path"),
+    ],
+)
+def test_folders_that_overlap_are_refused(text: str, told: str) -> None:
+    """One file in two tiers by accident would be two copies that are one."""
+    mistakes = _mistakes(f"[storage]\n{text}\n")
+
+    assert told in mistakes[0]
+    assert mistakes[0].startswith(f"/etc/1.toml:{text.count(chr(10)) + 2}: storage.hdd_paths = ")
+
+
+def test_folder_that_only_begins_alike_is_another() -> None:
+    """`/a/models2` is not inside `/a/models`."""
+    _load('[storage]\nssd_path = "/a/models"\nhdd_paths = ["/a/models2", "/a/m"]\n')
+
+
+def test_no_ssd_is_a_configuration() -> None:
+    """Whoever has one disk has one tier."""
+    assert _load('[storage]\nssd_path = ""\nhdd_paths = ["/a"]\n').config.storage.ssd_path == ""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "[::1]:1", "localhost:0", "127.8.8.8:80"])
+def test_loopback_addresses_are_taken(address: str) -> None:
+    """Port 0 lets the kernel choose, for tests and demos."""
+    _load(f'[gateway]\nlisten = ["{address}"]\n')
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0:80", "8080", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", "evil:80", ":80"]
+    + ["[::]:1", "192.168.1.2:80", "127.0.0.1:\u0661"],
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    """X-23: nobody else's machine is ever served by a typing mistake."""
+    assert "gateway.listen" in _mistakes(f'[gateway]\nlisten = ["{address}"]\n')[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("allowed_origins", "*"),
+        ("allowed_origins", "null"),
+        ("allowed_origins", "https://*.x"),
+        ("allowed_origins", "https://x/path"),
+        ("allowed_hosts", "*"),
+        ("allowed_hosts", "a b"),
+        ("allowed_hosts", "http://a"),
+        ("listen", '127.0.0.1:80", "127.0.0.1:80'),
+    ],
+)
+def test_names_that_would_let_anybody_in_are_refused(key: str, value: str) -> None:
+    """F1, F2: no wildcard in either list."""
+    assert f"gateway.{key}" in _mistakes(f'[gateway]\n{key} = ["{value}"]\n')[0]
+
+
+def test_headroom_that_leaves_nothing_is_refused() -> None:
+    """No model could ever be loaded."""
+    mistakes = _mistakes("[memory]\nlimit_gb = 1\nheadroom_mb = 1024\n")
+
+    assert mistakes == [
+        "/etc/1.toml:3: memory.headroom_mb = 1024: nothing of memory.limit_gb would be left"
+    ]
+
+
+def test_binary_with_a_relative_path_is_refused() -> None:
+    """The daemon's working directory is nobody's."""
+    assert "servers.binary" in _mistakes('[servers]\nbinary = "bin/llama-server"\n')[0]
+
+
+def test_very_many_mistakes_are_cut() -> None:
+    """A wrong file must not flood a terminal."""
+    mistakes = _mistakes("\n".join(f"x{number} = 1" for number in range(200)))
+
+    assert len(mistakes) == 51
+    assert mistakes[-1] == "and 150 more"
+
+
+def test_changes_tell_old_and_new() -> None:
+    """S2-19: what a reload did."""
+    old = Config()
+    new = _load(
+        "[load]\nreplace = false\n[memory]\nlimit_gb = 2\n[models.entries.a]\nmemory_gb = 1\n"
+    )
+
+    assert changes(old, new.config) == [
+        "load.replace: true -> false",
+        "memory.limit_gb: unset -> 2.0",
+        "models.entries.a.arguments: unset -> []",
+        "models.entries.a.memory_gb: unset -> 1.0",
+    ]
+    assert changes(old, old) == []
+
+
+def test_needs_restart_tells_what_a_reload_can_not_change() -> None:
+    """A key that is silently not applied is worse than one that says so."""
+    new = _load(
+        '[gateway]\nmax_waiting = 1\n[load]\nreplace = false\n[servers]\nlauncher = "direct"\n'
+    )
+
+    assert needs_restart(Config(), new.config) == ["servers.launcher", "gateway.max_waiting"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expanded"),
+    [
+        ("~", "/home/u"),
+        ("~/m", "/home/u/m"),
+        ("$HOME/m", "/home/u/m"),
+        ("${HOME}/m", "/home/u/m"),
+        ("/a/~b", "/a/~b"),
+        ("~other/m", "~other/m"),
+        ("/a/$HOMES", "/a/$HOMES"),
+        ("", ""),
+    ],
+)
+def test_expand_knows_home_and_nothing_else(path: str, expanded: str) -> None:
+    """A path is a path, not a shell word."""
+    assert expand(path, "/home/u") == expanded
+
+
+def test_paths_are_read_from_weak_to_strong() -> None:
+    """Design, Defaults."""
+    assert paths_to_read({}, "/home/u", None) == [
+        "/etc/modeld/modeld.toml",
+        "/home/u/.config/modeld/modeld.toml",
+        "/home/u/.config/modeld/modeld.d/*.toml",
+    ]
+    assert paths_to_read({"XDG_CONFIG_HOME": "/c"}, "/h", None)[1] == "/c/modeld/modeld.toml"
+
+
+def test_explicit_file_replaces_all_others() -> None:
+    """`--config`, then MODELD_CONFIG."""
+    assert paths_to_read({"MODELD_CONFIG": "/b"}, "/h", "/a") == ["/a"]
+    assert paths_to_read({"MODELD_CONFIG": "/b"}, "/h", None) == ["/b"]
+
+
+_keys = st.sampled_from(
+    ["storage", "models", "entries", "load", "replace", "gateway", "listen", "rank", "weights", "x"]
+)
+_leaves = st.one_of(
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.one_of(st.integers(), st.text(max_size=3)), max_size=2),
+)
+_trees = st.recursive(
+    _leaves, lambda inner: st.dictionaries(_keys, inner, max_size=4), max_leaves=8
+)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(letter):08x}" for letter in value) + '"'
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+@given(st.dictionaries(_keys, _trees, max_size=4))
+def test_any_toml_is_taken_or_refused_in_words(tree: dict[str, object]) -> None:
+    """Whatever stands in the file, the daemon says what is wrong and does not crash."""
+    text = "\n".join(f"{key} = {_toml(value)}" for key, value in tree.items())
+    told, origins = _outcome([Source("/etc/1.toml", text)], {}, ())
+
+    assert all(line.startswith(("/etc/1.toml", "built in", "and ")) for line in told)
+    assert all(origin.startswith("/etc/1.toml:") for origin in origins)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_word_from_outside_is_taken_or_refused_in_words(name: str, text: str) -> None:
+    """Nor by its environment or its command line."""
+    _outcome([], {f"MODELD_{name}__{text}": text}, ())
+    _outcome([], {}, (f"{name}={text}", text))
+
+
+def _outcome(
+    sources: list[Source], environment: dict[str, str], flags: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """Return the mistakes, or the origins; anything else that is raised is a bug."""
+    try:
+        return [], list(load(sources, environment, flags).origins.values())
+    except ConfigInvalid as error:
+        return error.message.splitlines(), []
