@@ -208,8 +208,18 @@ def test_loopback_addresses_are_taken(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["0.0.0.0:80", "8080", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", "evil:80", ":80"]
-    + ["[::]:1", "192.168.1.2:80", "127.0.0.1:\u0661"],
+    [
+        "0.0.0.0:80",
+        "8080",
+        "127.0.0.1",
+        "127.0.0.1:x",
+        "127.0.0.1:65536",
+        "evil:80",
+        ":80",
+        "[::]:1",
+        "192.168.1.2:80",
+        "127.0.0.1:\u0661",
+    ],
 )
 def test_other_addresses_are_refused(address: str) -> None:
     """X-23: nobody else's machine is ever served by a typing mistake."""
