@@ -175,15 +175,18 @@ class Loads:
         """Whether a server is what was asked for already."""
         if ask.origin is Origin.GATEWAY:
             return True
-        return argv.normalised(asked) == argv.normalised(server.record.arguments) and (
-            ask.port == server.record.port
-        )
+        same = self._alike(asked, server.record.arguments)
+        return same and ask.port == server.record.port
+
+    def _alike(self, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+        binary = self._world.binary
+        return argv.normalised(one, binary) == argv.normalised(other, binary)
 
     def _joins(self, ask: LoadAsked, job: Job, asked: tuple[str, ...]) -> bool:
         """Whether a job that has not started its server yet will bring what was asked for."""
         if ask.origin is Origin.GATEWAY:
             return True
-        same = argv.normalised(asked) == argv.normalised(job.arguments)
+        same = self._alike(asked, job.arguments)
         return same and ask.port == job.want.port and job.want.origin is Origin.OPERATOR
 
     def _join_server(self, ask: LoadAsked, server: Server) -> None:
@@ -218,7 +221,8 @@ class Loads:
                 world.binary.problem,
                 hint="install llama-server, set servers.binary, or pip install 'modeld[engine]'",
             )
-        argv.check_arguments(asked, world.binary)
+        folders = settings.folders(world.config, world.home)
+        argv.check_arguments(asked, world.binary, [folder.path for folder in folders])
         now = world.ports.clock.now()
         if ask.origin is Origin.OPERATOR:
             port = str(ask.port) if ask.port else GATEWAY_PORT

@@ -61,6 +61,7 @@ def models(world: World, patterns: Sequence[str]) -> Models:
         models=gone + rows,
         warnings=(*world.folder_problems, *world.file_problems),
         scanning=world.scanning,
+        has_hdd=bool(world.config.storage.hdd_paths),
     )
 
 

@@ -1,0 +1,97 @@
+"""`supervisor.reloading`: a configuration that is read again."""
+
+import pytest
+from msgspec.structs import replace
+
+from modeld.config.schema import Config, Entry, Load, Models, Servers, Storage
+from modeld.core.events import ConfigRead, ReloadAsked
+from modeld.errors import ConfigInvalid
+from tests.supervisor.test_loads import UNTHROTTLED, load
+from tests.support.fake_ports import FakeMachine
+from tests.support.running import asynchronous
+
+
+async def reload(machine: FakeMachine, config: Config | None) -> object:
+    """Have the machine read `config`; None for an invalid one."""
+    task = machine.request(ReloadAsked)
+    await machine.settle()
+    error = None if config else ConfigInvalid("modeld.toml:1: nonsense")
+    request_id = machine.read_configs[-1]
+    machine.emit(ConfigRead(request_id=request_id, config=config, error=error))
+    await machine.settle()
+    return await task
+
+
+@asynchronous
+async def test_reload_applies_what_changed_and_says_so() -> None:
+    """S2-19."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    reply = await reload(machine, Config(load=Load(replace=False)))
+
+    assert reply.changed == ("load.replace: true -> false",)
+    assert machine.world.config.load.replace is False
+    assert machine.notify.said[-2:] == ["reloading", "ready"]
+
+
+@asynchronous
+async def test_reload_of_an_invalid_configuration_changes_nothing() -> None:
+    """S2-19: the old one stays in force, and the mistake is told."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    before = machine.world.config
+
+    with pytest.raises(ConfigInvalid, match="nonsense"):
+        await reload(machine, None)
+    assert machine.world.config is before
+    assert machine.notify.said[-1] == "ready"
+
+
+@asynchronous
+async def test_reload_keeps_servers_that_it_does_not_concern() -> None:
+    """Peers unload everything for a comma."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("a", "b")
+    await load(machine, "a", keep_others=True)
+    await load(machine, "b", keep_others=True)
+    models = Models(entries={"b": Entry(arguments=("--temp", "0.2"))})
+    reply = await reload(machine, replace(UNTHROTTLED, models=models))
+
+    assert reply.kept == ("a",)
+    assert machine.servers.stopped == [machine.server("b").id]
+
+    await machine.stops_all()
+    assert machine.servers.started[-1].arguments == ("--temp", "0.2")
+
+
+@asynchronous
+async def test_reload_leaves_a_server_with_arguments_of_its_own() -> None:
+    """Somebody typed them for this load."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("a")
+    await load(machine, "a", arguments=("--temp", "0.9"))
+    models = Models(entries={"b": Entry(arguments=("--temp", "0.2"))})
+    await reload(machine, replace(UNTHROTTLED, models=models))
+
+    assert machine.servers.stopped == []
+
+
+@asynchronous
+async def test_reload_looks_at_new_folders() -> None:
+    """A new disk is there without a restart."""
+    machine = FakeMachine()
+    await machine.start("a")
+    before = machine.folders.scans
+    await reload(machine, Config(storage=Storage(hdd_paths=("/hdd",))))
+
+    assert machine.folders.scans == before + 1
+
+
+@asynchronous
+async def test_reload_names_keys_that_need_a_restart() -> None:
+    """Else somebody waits for a change that never comes."""
+    machine = FakeMachine()
+    await machine.start("a")
+    reply = await reload(machine, Config(servers=Servers(launcher="direct")))
+
+    assert reply.needs_restart == ("servers.launcher",)
