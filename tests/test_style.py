@@ -29,7 +29,9 @@ def test_module_is_short_and_says_what_it_is_for(path: Path) -> None:
     functions = (
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
-    too_long = [f"{node.name}: {length(node)}" for node in functions if length(node) > MAX_FUNCTION_LINES]
+    too_long = [
+        f"{node.name}: {length(node)}" for node in functions if length(node) > MAX_FUNCTION_LINES
+    ]
 
     assert ast.get_docstring(tree), "no docstring: what is this module for?"
     assert len(text.splitlines()) <= MAX_MODULE_LINES
@@ -44,7 +46,7 @@ def test_module_is_short_and_says_what_it_is_for(path: Path) -> None:
         ["mypy"],
         ["lint-imports"],
     ],
-    ids=lambda command: " ".join(command),
+    ids=" ".join,
 )
 def test_linter_is_content(command: list[str]) -> None:
     """What a tool can find, no reviewer should have to."""

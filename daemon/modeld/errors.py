@@ -15,6 +15,7 @@ Everything that can be refused or go wrong, and the one table of what it means o
     ├── Throttled  Busy      try again later; both say when
     ├── Cancelled  TimedOut
     ├── Unavailable          nobody is there to ask
+    ├── AddressInUse         another program listens where modeld should
     ├── StateNotSaved        disk full or broken: nothing was acknowledged
     ├── ProtocolMismatch  NotPermitted
     └── ConfigInvalid
@@ -50,6 +51,7 @@ class ErrorCode(StrEnum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     UNAVAILABLE = "unavailable"
+    ADDRESS_IN_USE = "address_in_use"
     STATE_NOT_SAVED = "state_not_saved"
     PROTOCOL = "protocol"
     NOT_PERMITTED = "not_permitted"
@@ -83,6 +85,7 @@ STATUSES: dict[ErrorCode, Status] = {
     ErrorCode.PINNED:           Status(5, 409, "invalid_request_error", "the model is pinned"),
     ErrorCode.NAME_TAKEN:       Status(5, 409, "invalid_request_error", "another model has that name"),
     ErrorCode.UNAVAILABLE:      Status(69, 503, "server_error", "modeld is not reachable"),
+    ErrorCode.ADDRESS_IN_USE:   Status(69, 503, "server_error", "another program has the address"),
     ErrorCode.INTERNAL:         Status(70, 500, "server_error", "a bug in modeld"),
     ErrorCode.STATE_NOT_SAVED:  Status(74, 507, "server_error", "the disk refused the change"),
     ErrorCode.THROTTLED:        Status(75, 429, "rate_limit_error", "too soon, try again later"),
@@ -221,6 +224,12 @@ class Unavailable(ModeldError):
     """Nobody answers where modeld should be."""
 
     code = ErrorCode.UNAVAILABLE
+
+
+class AddressInUse(ModeldError):
+    """Another program listens where modeld should."""
+
+    code = ErrorCode.ADDRESS_IN_USE
 
 
 class StateNotSaved(ModeldError):

@@ -41,6 +41,8 @@ class Reloading:
         old, new = world.config, event.config
         changed = changes(old, new)
         world.config = new
+        for listener in world.on_config:
+            listener(new)
         if old.storage != new.storage:
             self.look_at_folders()
         if old.servers.binary != new.servers.binary:

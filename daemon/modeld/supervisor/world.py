@@ -7,7 +7,7 @@ ask `modeld.core` and put down what it says.
 """
 
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -145,6 +145,8 @@ class World:
         self.deferred: list[Event] = []
         """Requests that came before the first look at the disks."""
         self.routes = Routes()
+        self.on_config: list[Callable[[Config], object]] = []
+        """Called with every new configuration: for the doors, which read their own part."""
         self.gateway_addresses: tuple[str, ...] = ()
         self.started_at = ports.clock.monotonic()
         self.pid = 0

@@ -1,0 +1,245 @@
+"""
+The daemon's entry: argv, environment, configuration; builds the adapters; starts the loop.
+
+The only place that reads the environment, and the only one that decides an exit status.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import glob
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvloop
+from msgspec import Struct
+
+from modeld.config.load import Source, load, paths_to_read
+from modeld.config.schema import Config
+from modeld.core.events import ConfigRead, Event, ReloadAsked, StopAsked, Tick
+from modeld.errors import ConfigInvalid, ModeldError
+from modeld.gateway.server import Gateway
+from modeld.host.clock import SystemClock
+from modeld.host.directories import prepare_runtime, take_lock
+from modeld.host.hardware import LocalHardware
+from modeld.host.journal import SystemJournal
+from modeld.host.notify import ServiceManager, listen_fds
+from modeld.host.probe import ServerProbe
+from modeld.host.scan import FileScanner
+from modeld.host.servers import choose_servers
+from modeld.host.store import FileStore
+from modeld.host.watch import FolderWatcher
+from modeld.rpc.handlers import Handlers, decoder
+from modeld.rpc.server import RpcServer
+from modeld.supervisor.loop import Supervisor
+from modeld.supervisor.ports import Emit, Ports
+from modeld.version import VERSION
+from modeld.wire.endpoint import runtime_directory, socket_path
+
+EXIT_CANNOT_CREATE = 73
+TICK_SECONDS = 1.0
+DRAIN_SECONDS = 8.0
+"""For requests in flight, within the unit's TimeoutStopSec."""
+CLOSE_SECONDS = 2.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the command line and the environment say."""
+
+    config_files: tuple[str, ...]
+    config_is_explicit: bool
+    overrides: tuple[str, ...]
+    environment: dict[str, str]
+    home: str
+    runtime: str
+    state: Path
+    cache: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; return its exit status."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    settings = _settings(options, os.environ)
+    try:
+        config = read_config(settings)
+        if options.check:
+            print("the configuration is valid")
+            return 0
+        prepare_runtime(settings.runtime)
+        with take_lock(settings.runtime):
+            return uvloop.run(_serve(settings, config))
+    except ModeldError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint:  {error.hint}", file=sys.stderr)
+        return error.status.exit_status
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_CANNOT_CREATE
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="modeld",
+        description="Supervisor of local language models; modelctl talks to it.  See modeld(8).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="read FILE and no other")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override one key"
+    )
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--version", action="version", version=f"modeld {VERSION}")
+    return parser.parse_args(arguments)
+
+
+def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    home = environment.get("HOME") or str(Path("~").expanduser())
+    state = environment.get("XDG_STATE_HOME") or f"{home}/.local/state"
+    cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    return Settings(
+        config_files=tuple(paths_to_read(environment, home, options.config)),
+        config_is_explicit=options.config is not None,
+        overrides=tuple(options.set),
+        environment=dict(environment),
+        home=home,
+        runtime=runtime_directory(environment, os.getuid()),
+        state=Path(state) / "modeld",
+        cache=Path(cache) / "modeld",
+    )
+
+
+def read_config(settings: Settings) -> Config:
+    """
+    Read the configuration files.
+
+    Raises:
+        ConfigInvalid: They have mistakes, all told at once; or a file can't be read.
+    """
+    sources = []
+    for pattern in settings.config_files:
+        # only the names in modeld.d are a pattern; a file that is named must be there
+        found = sorted(glob.glob(pattern)) if "*" in pattern else [pattern]  # noqa: PTH207
+        for name in found:
+            try:
+                sources.append(Source(path=name, text=Path(name).read_text(encoding="utf-8")))
+            except FileNotFoundError as error:
+                if settings.config_is_explicit:
+                    raise ConfigInvalid(f"{name} does not exist") from error
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigInvalid(f"{name}: {error}", hint="is it a text file?") from error
+    return load(sources, settings.environment, settings.overrides).config
+
+
+async def _serve(settings: Settings, config: Config) -> int:
+    """Build everything, serve until told to stop, and return the exit status."""
+    loop = asyncio.get_running_loop()
+    holder: list[Supervisor] = []
+
+    def emit(event: Event) -> None:
+        holder[0].submit(event)
+
+    ports = _ports(settings, config, emit)
+    supervisor = Supervisor(ports, config, settings.runtime, settings.home)
+    holder.append(supervisor)
+    supervisor.world.pid = os.getpid()
+    supervisor.world.device_environment = settings.environment
+    inherited = listen_fds(settings.environment, os.getpid())
+    rpc = RpcServer(Handlers(supervisor), decoder(), ports.journal)
+    gateway = Gateway(supervisor, config.gateway, ports.clock)
+    _handle_signals(loop, supervisor)
+    ticker = loop.create_task(_tick(supervisor))
+    try:
+        await supervisor.start(lambda request_id: _reread(loop, settings, supervisor, request_id))
+        await gateway.start([socket.socket(fileno=each) for each in inherited.get("http", [])])
+        supervisor.world.on_config.append(lambda new: gateway.reconfigure(new.gateway))
+        supervisor.world.gateway_addresses = tuple(gateway.addresses)
+        descriptor = next(iter(inherited.get("rpc", [])), None)
+        rpc.start(socket_path(settings.environment, os.getuid()), descriptor)
+        ports.notify.ready()
+        where = ", ".join(gateway.addresses) or "no gateway"
+        ports.journal.record("started", f"modeld {VERSION} serves ({ports.servers.kind}, {where})")
+        await supervisor.wait_finished()
+    finally:
+        ticker.cancel()
+        await _close(supervisor, gateway, rpc)
+    return 0
+
+
+def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
+    """Build every adapter of this machine."""
+    runtime = Path(settings.runtime)
+    journal = SystemJournal(settings.environment, config.log.level)
+    return Ports(
+        clock=SystemClock(),
+        servers=choose_servers(config.servers.launcher, emit, runtime, settings.environment),
+        probe=ServerProbe(emit),
+        store=FileStore(emit, settings.state),
+        scanner=FileScanner(emit, settings.cache / "headers.msgpack"),
+        watcher=FolderWatcher(emit),
+        hardware=LocalHardware(emit, settings.cache / "binaries.json", settings.environment),
+        journal=journal,
+        notify=ServiceManager(settings.environment),
+    )
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
+    """
+    Map signals to events.
+
+    SIGTERM and SIGINT end modeld; under systemd the servers go on, and `ExecStopPost` ends them
+    where the stop is deliberate.  SIGUSR1 ends modeld and leaves the servers for the next one.
+    """
+    leave = supervisor.world.ports.servers.kind == "systemd"
+
+    def stop(leave_servers: bool) -> None:
+        if supervisor.world.stopping:
+            supervisor.world.done = True  # asked twice: now
+        supervisor.submit(StopAsked(leave_servers=leave_servers))
+
+    loop.add_signal_handler(signal.SIGTERM, stop, leave)
+    loop.add_signal_handler(signal.SIGINT, stop, leave)
+    loop.add_signal_handler(signal.SIGUSR1, stop, True)  # noqa: FBT003
+    loop.add_signal_handler(signal.SIGHUP, supervisor.submit, ReloadAsked())
+
+
+def _reread(
+    loop: asyncio.AbstractEventLoop, settings: Settings, supervisor: Supervisor, request_id: str
+) -> None:
+    """Read the configuration in a thread; what came of it is an event."""
+
+    def read() -> ConfigRead:
+        try:
+            return ConfigRead(request_id=request_id, config=read_config(settings))
+        except ModeldError as error:
+            return ConfigRead(request_id=request_id, config=None, error=error)
+
+    future = loop.run_in_executor(None, read)
+    future.add_done_callback(lambda done: supervisor.submit(done.result()))
+
+
+async def _tick(supervisor: Supervisor) -> None:
+    """Put time into the loop."""
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        supervisor.submit(Tick())
+
+
+async def _close(supervisor: Supervisor, gateway: Gateway, rpc: RpcServer) -> None:
+    """Close the doors first, then write what is not written, then let go of the servers."""
+    ports = supervisor.world.ports
+    await gateway.drain(DRAIN_SECONDS)
+    await rpc.close(0.5)
+    supervisor.saver.flush()
+    for port in (ports.scanner, ports.watcher, ports.probe, ports.store, ports.servers):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(port.close(), CLOSE_SECONDS)
+    ports.journal.record("stopped", "modeld ends")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
