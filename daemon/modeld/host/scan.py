@@ -38,7 +38,7 @@ class FileScanner:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
-        self._stuck: dict[str, threading.Thread] = {}
+        self._stuck: dict[str, _Walk] = {}
 
     def scan(self, folders: Sequence[Folder]) -> None:
         """Look at every file below: `FilesFound`.  A call during a scan makes it run once more."""
@@ -98,7 +98,7 @@ class _Scan:
         self,
         folders: Sequence[Folder],
         cache: HeaderCache,
-        stuck: dict[str, threading.Thread],
+        stuck: dict[str, "_Walk"],
     ) -> None:
         self._folders = folders
         self._cache = cache
@@ -159,13 +159,12 @@ class _Scan:
                 continue
             seen[path] = folder
             old = self._stuck.pop(path, None)
-            if old is not None and old.is_alive():
+            if old is not None and old.is_going_on:
                 self._stuck[path] = old
                 problems.append(_silence(folder))
                 continue
             here = Folder(tier=folder.tier, path=path)
             walks.append(_Walk(here, paths - {path}, self._given_up.is_set))
-            walks[-1].start()
         return walks, problems
 
     def _with_header(self, file: FoundFile) -> FoundFile:
@@ -183,33 +182,40 @@ class _Scan:
         return file
 
 
-class _Walk(threading.Thread):
-    """A walk through one folder, which a dead disk may hold for ever."""
+class _Walk:
+    """A walk through one folder, in a thread that a dead disk may hold for ever."""
 
     def __init__(self, folder: Folder, others: set[str], is_stopped: Callable[[], bool]) -> None:
-        super().__init__(name=f"modeld-walk-{folder.tier}", daemon=True)
         self.folder = folder
         self.walked = Walked([], [])
         self.error: BaseException | None = None
         self._others = others
         self._is_stopped = is_stopped
         self._moved_at = time.monotonic()
+        name = f"modeld-walk-{folder.tier}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
-    def run(self) -> None:
-        """Walk."""
+    @property
+    def is_going_on(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._thread.is_alive()
+
+    def has_ended(self) -> bool:
+        """Wait for the end, and return False when it does not come any nearer."""
+        while self.is_going_on:
+            patience = self._moved_at + SILENT_SECONDS - time.monotonic()
+            if patience <= 0:
+                return False
+            self._thread.join(patience)
+        return True
+
+    def _run(self) -> None:
+        """Walk, in the thread."""
         try:
             self.walked = walk(self.folder, self._others, self._move)
         except BaseException as error:  # noqa: BLE001  (raised again by whoever waits for it)
             self.error = error
-
-    def has_ended(self) -> bool:
-        """Wait for the end, and return False when it does not come any nearer."""
-        while self.is_alive():
-            patience = self._moved_at + SILENT_SECONDS - time.monotonic()
-            if patience <= 0:
-                return False
-            self.join(patience)
-        return True
 
     def _move(self) -> bool:
         """Note that one more folder is entered, and return whether to stop."""
