@@ -48,6 +48,8 @@ class Models(Struct, frozen=True, kw_only=True, tag="models"):
     models: tuple[ModelRow, ...]
     warnings: tuple[str, ...] = ()
     scanning: bool = False
+    has_hdd: bool = True
+    """Whether any slow tier is configured; without one, "on the SSD only" is no news."""
 
 
 class Show(Struct, frozen=True, kw_only=True, tag="show", forbid_unknown_fields=True):
