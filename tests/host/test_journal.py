@@ -276,6 +276,7 @@ def test_libraries_log_here_too(journald: Journald) -> None:
     """Asyncio's "exception was never retrieved" must not be lost."""
     journal = journald.journal()
     logger = logging.getLogger("asyncio.test")
+    logger.propagate = False
     logger.addHandler(journal.handler())
     logger.error("it went %s", "wrong")
     logger.error("%d", "not a number")
