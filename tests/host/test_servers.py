@@ -24,7 +24,7 @@ from modeld.host.servers.process import start_ticks
 from modeld.supervisor.ports import Servers
 from tests.support import launchers
 from tests.support.running import asynchronous
-from tests.support.server_rig import FAKE, Rig, eventually
+from tests.support.server_rig import FAKE, Rig, catches_sigterm, eventually
 from tests.support.tiny_gguf import write_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,6 +78,7 @@ async def test_server_becomes_ready_and_ends_when_it_is_asked(
         process = await started(rig, servers, record)
         probe.watch(record)
         ready = await rig.event(ServerReady)
+        await eventually(lambda: catches_sigterm(process.pid))
         servers.stop(record.server_id)
         exit_ = (await ended(rig, record)).exit
         servers.forget(record.server_id)

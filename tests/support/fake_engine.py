@@ -29,12 +29,17 @@ READY = STATE + '{"state":"ready","payload":{"id":"fake","meta":{"n_ctx":4096}}}
 
 
 def say(text: str | bytes) -> None:
-    """Write to stdout at once, as llama-server does."""
-    os.write(1, text.encode() if isinstance(text, str) else text)
+    """Write to stdout at once, all of it, however long nobody reads."""
+    rest = text.encode() if isinstance(text, str) else text
+    while rest:
+        try:
+            rest = rest[os.write(1, rest) :]
+        except BlockingIOError:
+            time.sleep(0.005)
 
 
-def serve(path: str, answer: bytes) -> None:
-    """Give every connection to the socket the same answer, for ever."""
+def serve(path: str, answers: list[bytes]) -> None:
+    """Give every connection to the socket the last answer, for ever."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
@@ -43,11 +48,11 @@ def serve(path: str, answer: bytes) -> None:
         held = []
         while True:
             connection, _ = listener.accept()
-            if not answer:
+            if not answers[-1]:
                 held.append(connection)
                 continue
             connection.recv(65536)
-            connection.sendall(answer)
+            connection.sendall(answers[-1])
             connection.close()
 
     threading.Thread(target=accept, daemon=True).start()
@@ -62,7 +67,7 @@ HEALTHY = response("200 OK", '{"status":"ok"}')
 BUSY = response("503 Service Unavailable", '{"error":{"message":"Loading model"}}')
 
 
-def junk() -> None:
+def junk(answers: list[bytes]) -> None:
     """Say that it is ready, among much else."""
     say("hello\n" + "x" * 200_000 + "\n")
     say(b"\xff\xfe\x00 not text \n" + STATE.encode() + b"{broken\n" + STATE.encode() + b"[1]\n")
@@ -70,6 +75,8 @@ def junk() -> None:
     for piece in (READY[:11], READY[11:40], READY[40:]):
         time.sleep(0.02)
         say(piece)
+    time.sleep(0.1)
+    answers.append(HEALTHY)
 
 
 def fail(habit: str) -> None:
@@ -84,11 +91,11 @@ def fail(habit: str) -> None:
 
 def answer(habit: str, path: str) -> None:
     """Listen, and say on stdout what the habit wants."""
-    answers = {"loading": BUSY, "mute": b""}
     time.sleep(0.3 if habit == "slow" else 0)
-    serve(path, answers.get(habit, HEALTHY))
+    answers = [{"loading": BUSY, "junk": BUSY, "mute": b""}.get(habit, HEALTHY)]
+    serve(path, answers)
     if habit == "junk":
-        junk()
+        junk(answers)
     elif habit == "loading":
         say(LOADING + '"value":0.25}}\n')
     elif habit not in {"slow", "mute"}:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -94,3 +95,10 @@ async def eventually(condition: Callable[[], object], seconds: float = LONGEST_S
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"
         await asyncio.sleep(0.005)
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Return whether a process has its own idea of SIGTERM, and so ends with status 0."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) & 1 << signal.SIGTERM - 1)

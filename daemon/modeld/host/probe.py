@@ -304,13 +304,13 @@ class ServerProbe:
         """Ask what it works on: `SlotsSeen`, once, however often it is asked meanwhile."""
         if server_id in self._looks:
             return
-        task = asyncio.get_running_loop().create_task(self._look(server_id, socket_path))
-        self._looks[server_id] = task
-        task.add_done_callback(lambda _: self._looks.pop(server_id, None))
+        look = self._look(server_id, socket_path)
+        self._looks[server_id] = asyncio.get_running_loop().create_task(look)
 
     async def _look(self, server_id: str, socket_path: str) -> None:
         status, body = await get(socket_path, "/slots", SLOTS_TIMEOUT_SECONDS)
         mark = mark_of(body) if status == HTTP_OK else ""
+        del self._looks[server_id]
         self._emit(SlotsSeen(server_id=server_id, mark=mark))
 
     def measure_memory(self, server_id: str, pid: int) -> None:
