@@ -15,9 +15,9 @@ import pytest
 
 from modeld.core.entities import FoundFile
 from modeld.core.events import Event, FilesFound
-from modeld.host import scan, scan_headers, scan_worker
-from modeld.host.scan import FileScanner
-from modeld.host.scan_walk import walk
+from modeld.host.scan import FileScanner, headers, scanner
+from modeld.host.scan.answer import Answer
+from modeld.host.scan.walk import walk
 from modeld.supervisor.ports import Folder
 from tests.support.tiny_gguf import write_model, write_shards, write_vocabulary
 
@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 20.0
 @pytest.fixture
 def cache_path(tmp_path: Path) -> Path:
     """Return where the scanner remembers headers."""
-    return tmp_path / "cache" / "headers.json"
+    return tmp_path / "cache" / "headers.msgpack"
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ async def scanned(
 ) -> list[FilesFound]:
     """Scan as the supervisor does, `ask` times at once, and return the first `scans` results."""
     queue: asyncio.Queue[Event] = asyncio.Queue()
-    scanner = FileScanner(queue.put_nowait, cache_path)
+    one = FileScanner(queue.put_nowait, cache_path)
     for _ in range(ask):
-        scanner.scan(folders)
+        one.scan(folders)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             events = [await queue.get() for _ in range(scans)]
     finally:
-        await scanner.close()
+        await one.close()
     assert queue.empty()
     return [event for event in events if isinstance(event, FilesFound)]
 
@@ -125,7 +125,14 @@ def test_touched_file_is_read_again_though_it_kept_its_size(cache_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b'{"version":1,"files":[{}]}', b'{"version":0,"files":[]}', b"\xff\xfe"]
+    "damage",
+    [
+        b"",
+        b"{",
+        b"\xff" * 100,
+        msgspec.msgpack.encode({"version": 0, "files": []}),
+        msgspec.msgpack.encode({"version": 1, "files": [{}]}),
+    ],
 )
 def test_damaged_cache_is_forgotten(cache_path: Path, models: Path, damage: bytes) -> None:
     """A cache may cost time, and nothing else."""
@@ -138,13 +145,13 @@ def test_damaged_cache_is_forgotten(cache_path: Path, models: Path, damage: byte
 def test_cache_that_cannot_be_written_is_no_problem(models: Path, tmp_path: Path) -> None:
     """A full disk must not end the scan."""
     (tmp_path / "file").touch()
-    assert scan_once(tmp_path / "file" / "headers.json", models).header_reads == 1
+    assert scan_once(tmp_path / "file" / "headers.msgpack", models).header_reads == 1
 
 
 def test_cache_leaves_no_temporary_file(cache_path: Path, models: Path) -> None:
     """They would pile up with every start."""
     scan_once(cache_path, models)
-    assert [path.name for path in cache_path.parent.iterdir()] == ["headers.json"]
+    assert [path.name for path in cache_path.parent.iterdir()] == ["headers.msgpack"]
 
 
 def test_bad_file_is_told_about_and_not_read_again(cache_path: Path, models: Path) -> None:
@@ -261,7 +268,7 @@ def test_worker_ends_with_the_scan_and_does_not_start_without_need(
             children.append(self.pid)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_headers.subprocess, "Popen", Counted)
+        patch.setattr(headers.subprocess, "Popen", Counted)
         scan_once(cache_path, models)
         scan_once(cache_path, models)
     assert len(children) == 1
@@ -280,14 +287,14 @@ def test_loop_is_not_blocked_by_a_scan(cache_path: Path, models: Path) -> None:
 
     async def longest_gap() -> float:
         results: asyncio.Queue[Event] = asyncio.Queue()
-        scanner = FileScanner(results.put_nowait, cache_path)
-        scanner.scan([Folder(tier="ssd", path=str(models))])
+        one = FileScanner(results.put_nowait, cache_path)
+        one.scan([Folder(tier="ssd", path=str(models))])
         gap, last = 0.0, time.monotonic()
         while results.empty():
             await asyncio.sleep(0)
             now = time.monotonic()
             gap, last = max(gap, now - last), now
-        await scanner.close()
+        await one.close()
         return gap
 
     write_vocabulary(models / "v.gguf", 300_000)
@@ -299,12 +306,12 @@ def test_close_ends_a_scan_at_once(cache_path: Path, models: Path) -> None:
 
     async def close_early() -> float:
         results: list[Event] = []
-        scanner = FileScanner(results.append, cache_path)
-        scanner.scan([Folder(tier="ssd", path=str(models))])
+        one = FileScanner(results.append, cache_path)
+        one.scan([Folder(tier="ssd", path=str(models))])
         await asyncio.sleep(0.05)
         started = time.monotonic()
-        await scanner.close()
-        scanner.scan([Folder(tier="ssd", path=str(models))])
+        await one.close()
+        one.scan([Folder(tier="ssd", path=str(models))])
         assert results == []
         return time.monotonic() - started
 
@@ -325,20 +332,20 @@ def test_folder_that_does_not_answer_does_not_hide_the_others(
             time.sleep(0.01)
         return walk(folder, others, is_stopped)
 
-    monkeypatch.setattr(scan, "walk", hang_on_hdd)
-    monkeypatch.setattr(scan, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(scanner, "walk", hang_on_hdd)
+    monkeypatch.setattr(scanner, "SILENT_SECONDS", 0.2)
 
     async def scan_twice() -> list[FilesFound]:
         results: asyncio.Queue[Event] = asyncio.Queue()
-        scanner = FileScanner(results.put_nowait, cache_path)
+        one = FileScanner(results.put_nowait, cache_path)
         for _ in range(2):
-            scanner.scan(
+            one.scan(
                 [Folder(tier="hdd1", path=str(tmp_path)), Folder(tier="ssd", path=str(models))]
             )
             await results.get()
-        scanner.scan([Folder(tier="ssd", path=str(models))])
+        one.scan([Folder(tier="ssd", path=str(models))])
         last = await results.get()
-        await scanner.close()
+        await one.close()
         assert isinstance(last, FilesFound)
         return [last]
 
@@ -349,7 +356,7 @@ def test_folder_that_does_not_answer_does_not_hide_the_others(
         released = True
 
 
-def answer_to(worker: subprocess.Popen[bytes], path: Path) -> scan_worker.Answer:
+def answer_to(worker: subprocess.Popen[bytes], path: Path) -> Answer:
     """Ask a worker for one header."""
     status = path.stat()
     file = FoundFile(
@@ -365,13 +372,13 @@ def answer_to(worker: subprocess.Popen[bytes], path: Path) -> scan_worker.Answer
     assert worker.stdout is not None
     worker.stdin.write(msgspec.json.encode(file) + b"\n")
     worker.stdin.flush()
-    return msgspec.json.decode(worker.stdout.readline(), type=scan_worker.Answer)
+    return msgspec.json.decode(worker.stdout.readline(), type=Answer)
 
 
 def test_worker_has_little_memory_and_ends_with_its_stdin(models: Path) -> None:
     """A hostile header must not take the machine's memory, nor an orphan stay behind."""
     with subprocess.Popen(
-        [sys.executable, "-m", "modeld.host.scan_worker"],
+        [sys.executable, "-m", "modeld.host.scan.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -389,16 +396,16 @@ def test_worker_has_little_memory_and_ends_with_its_stdin(models: Path) -> None:
 
 DEADLY_WORKER = """
 import os, signal, sys
-from modeld.host import scan_worker
-real = scan_worker.read_file
+from modeld.host.scan import worker
+real = worker.read_file
 def read_file(file):
     if "prof" in file.path: os.kill(os.getpid(), signal.SIGPROF)
     if "kill" in file.path: os.kill(os.getpid(), signal.SIGKILL)
     if "exit" in file.path: os._exit(3)
     if "sleep" in file.path: signal.pause()
     return real(file)
-scan_worker.read_file = read_file
-scan_worker.main()
+worker.read_file = read_file
+worker.main()
 """
 
 
@@ -409,7 +416,7 @@ def use_deadly_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(command: list[str], **options: object) -> subprocess.Popen[bytes]:
         return real([sys.executable, "-c", DEADLY_WORKER], **options)  # type: ignore[call-overload,no-any-return]
 
-    monkeypatch.setattr(scan_headers.subprocess, "Popen", start)
+    monkeypatch.setattr(headers.subprocess, "Popen", start)
 
 
 def test_worker_that_dies_of_a_file_is_replaced(
@@ -434,12 +441,12 @@ def test_worker_that_dies_of_a_file_is_replaced(
 def test_processor_time_for_one_file_is_limited() -> None:
     """Whatever a header makes the reader do, it ends."""
     spin = (
-        "from modeld.host import scan_worker\n"
-        "scan_worker.PROCESSOR_SECONDS = 0.1\n"
+        "from modeld.host.scan import worker\n"
+        "worker.PROCESSOR_SECONDS = 0.1\n"
         "def spin(file):\n"
         "    while True: pass\n"
-        "scan_worker.read_file = spin\n"
-        "scan_worker.main()\n"
+        "worker.read_file = spin\n"
+        "worker.main()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", spin],
@@ -460,7 +467,7 @@ def test_disk_that_gives_no_header_is_not_asked_again(
     for name in ("a-sleep.gguf", "b-sleep.gguf"):
         write_model(models / name)
     use_deadly_worker(monkeypatch)
-    monkeypatch.setattr(scan_headers, "DISK_SECONDS", 0.5)
+    monkeypatch.setattr(headers, "DISK_SECONDS", 0.5)
     found = scan_once(cache_path, models)
     assert found.header_reads == 1
     assert problems(found) == {

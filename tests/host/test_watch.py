@@ -16,10 +16,9 @@ import pytest
 from watchdog.observers.inotify_c import InotifyFD
 
 from modeld.core.events import Event, FolderChanged
-from modeld.host import mounts, watch
-from modeld.host.mounts import read_mounts, why_polled
-from modeld.host.watch import FolderWatcher
-from modeld.host.watch_tree import Tree
+from modeld.host.watch import FolderWatcher, mounts, watcher
+from modeld.host.watch.mounts import read_mounts, why_polled
+from modeld.host.watch.tree import Tree
 from modeld.supervisor.ports import Folder
 
 DEADLINE_SECONDS = 10.0
@@ -29,8 +28,8 @@ QUIET_SECONDS = 0.15
 @pytest.fixture(autouse=True)
 def _quick_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look after folders, and pass hints on, faster than people need it."""
-    monkeypatch.setattr(watch, "UPKEEP_SECONDS", 0.05)
-    monkeypatch.setattr(watch, "DEBOUNCE_SECONDS", 0.03)
+    monkeypatch.setattr(watcher, "UPKEEP_SECONDS", 0.05)
+    monkeypatch.setattr(watcher, "DEBOUNCE_SECONDS", 0.03)
 
 
 class Watched:
@@ -294,13 +293,13 @@ def test_lost_events_are_told_and_the_tree_is_watched_anew(
 @pytest.fixture
 def _polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll more often than people need it."""
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(watcher, "POLL_SECONDS", 0.2)
 
 
 @pytest.mark.usefixtures("_polls")
 def test_network_folder_is_polled_and_said_so(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine's changes never reach inotify."""
-    monkeypatch.setattr(watch, "read_mounts", lambda: {"/": "ext4", str(top): "nfs4"})
+    monkeypatch.setattr(watcher, "read_mounts", lambda: {"/": "ext4", str(top): "nfs4"})
 
     async def run() -> None:
         one = Watched()
@@ -344,7 +343,7 @@ def test_limit_that_is_reached_on_the_way_is_told(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tenth of a hundred folders may be the one that is too many."""
-    monkeypatch.setattr("modeld.host.watch_tree.MAX_WATCHES", 2)
+    monkeypatch.setattr("modeld.host.watch.tree.MAX_WATCHES", 2)
 
     async def run() -> None:
         one = Watched()
@@ -360,7 +359,7 @@ def test_limit_that_is_reached_on_the_way_is_told(
 def test_real_limit_of_a_user_is_noticed(top: Path) -> None:
     """The kernel's own refusal, where a user namespace can be made."""
     script = (
-        "import sys; from modeld.host.watch_tree import Tree\n"
+        "import sys; from modeld.host.watch.tree import Tree\n"
         "from watchdog.observers.inotify_c import InotifyFD\n"
         "said = []; notifier = InotifyFD(); notifier.start()\n"
         "tree = Tree(notifier, sys.argv[1], said.append); tree.open(); tree.fill()\n"

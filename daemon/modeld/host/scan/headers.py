@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from modeld.core.entities import FoundFile, Header
-from modeld.host.scan_worker import PROCESSOR_SECONDS, Answer
+from modeld.host.scan.answer import PROCESSOR_SECONDS, Answer
 
 CACHE_VERSION = 1
 """Grows whenever headers are read differently."""
@@ -63,7 +63,7 @@ class HeaderCache:
             return
         self._is_loaded = True
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_Remembered)
+            kept = msgspec.msgpack.decode(self._path.read_bytes(), type=_Remembered)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return
         if kept.version == CACHE_VERSION:
@@ -91,7 +91,7 @@ class HeaderCache:
         absent = [path for path in self._known if path not in here]
         for path in absent[: max(0, len(absent) - MAX_ABSENT)]:
             del self._known[path]
-        data = msgspec.json.encode(_Remembered(CACHE_VERSION, tuple(self._known.values())))
+        data = msgspec.msgpack.encode(_Remembered(CACHE_VERSION, tuple(self._known.values())))
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         # A cache that can't be written costs time at the next start, and nothing else.
         with contextlib.suppress(OSError):
@@ -156,7 +156,7 @@ class HeaderReader:
         """Return the worker, started if there is none."""
         if self._worker is None:
             self._worker = subprocess.Popen(
-                [sys.executable, "-P", "-m", "modeld.host.scan_worker"],
+                [sys.executable, "-P", "-m", "modeld.host.scan.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

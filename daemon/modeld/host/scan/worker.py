@@ -1,5 +1,5 @@
 """
-Reads GGUF headers in a process of its own: `python -m modeld.host.scan_worker`.
+Reads GGUF headers in a process of its own: `python -m modeld.host.scan.worker`.
 
 Each line on stdin is a file that a scan found, each line on stdout what it says of itself.  What
 a hostile file or a failing disk can do ends here: memory is limited, the processor's time for
@@ -19,22 +19,11 @@ import msgspec
 from modeld.core.entities import FoundFile, Header
 from modeld.core.gguf import BadGguf, read_header
 from modeld.core.gguf_bytes import MAX_HEADER_BYTES
+from modeld.host.scan.answer import PROCESSOR_SECONDS, Answer
 
 MEMORY_BYTES = 512 * 1024**2
 """Address space: the largest header that is mapped, twice."""
-PROCESSOR_SECONDS = 2.0
-"""For one file.  Time that passes while a disk spins up is not counted."""
 NICENESS = 5
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came of reading one header."""
-
-    header: Header | None = None
-    problem: str = ""
-    """Why there is none."""
-    is_lasting: bool = True
-    """Whether the same bytes would give the same answer again."""
 
 
 def read_file(file: FoundFile) -> Answer:

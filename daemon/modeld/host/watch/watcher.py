@@ -20,8 +20,8 @@ from pathlib import Path
 from watchdog.observers.inotify_c import InotifyFD
 
 from modeld.core.events import FolderChanged
-from modeld.host.mounts import read_mounts, why_polled
-from modeld.host.watch_tree import CHANGED, Tree, limit_of
+from modeld.host.watch.mounts import read_mounts, why_polled
+from modeld.host.watch.tree import CHANGED, Tree, limit_of
 from modeld.supervisor.ports import Emit, Folder
 
 DEBOUNCE_SECONDS = 0.1

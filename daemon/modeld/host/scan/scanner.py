@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from modeld.core.entities import FoundFile
 from modeld.core.events import FilesFound
-from modeld.host.scan_headers import SETTLED_NS, HeaderCache, HeaderReader
-from modeld.host.scan_walk import Walked, walk
+from modeld.host.scan.headers import SETTLED_NS, HeaderCache, HeaderReader
+from modeld.host.scan.walk import Walked, walk
 from modeld.supervisor.ports import Emit, Folder
 
 SILENT_SECONDS = 20.0
