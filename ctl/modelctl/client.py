@@ -20,6 +20,7 @@ from msgspec import Struct, ValidationError, convert, msgpack, to_builtins
 from modelctl import __version__
 from modelctl.errors import Refusal
 from modeld.errors import (
+    ModeldError,
     NotPermitted,
     ProtocolMismatch,
     TimedOut,
@@ -111,6 +112,10 @@ def _foreign(path: str) -> NotPermitted:
         f"the socket belongs to another user: {path}",
         hint="each user has a modeld of their own; is MODELD_SOCKET or XDG_RUNTIME_DIR right?",
     )
+
+
+def _alien(path: str) -> ProtocolMismatch:
+    return ProtocolMismatch(f"what listens at {path} is not modeld", hint="is MODELD_SOCKET right?")
 
 
 def wait_for_listener(path: str, uid: int, timeout_s: float) -> None:
@@ -265,11 +270,7 @@ class Client:
         while True:
             now = time.monotonic()
             if now >= deadline:
-                raise TimedOut(
-                    f"modeld did not answer within {timeout_s:g} s",
-                    hint="what was begun goes on: modelctl ps",
-                    timeout_s=timeout_s,
-                )
+                raise self._timed_out(timeout_s)
             if self._link.lost_at + PATIENCE_S < now:
                 raise self._went_away()
             if now >= tick:
@@ -299,11 +300,20 @@ class Client:
             raise Refusal(said.code, said.message, said.hint, said.numbers)
         return header.kind, frames[2]
 
-    def _went_away(self) -> Unavailable:
+    def _went_away(self) -> ModeldError:
+        if not self._link.established:
+            return _alien(self._path)
         return Unavailable(
             "modeld went away, and did not come back",
             hint="systemctl --user status modeld;  journalctl --user -u modeld -n 50",
         )
+
+    def _timed_out(self, timeout_s: float) -> TimedOut:
+        hint = "what was begun goes on: modelctl ps"
+        if not self._link.established:
+            hint = f"is it modeld that listens at {self._path}?"
+        message = f"modeld did not answer within {timeout_s:g} s"
+        return TimedOut(message, hint=hint, timeout_s=timeout_s)
 
 
 def _check(request: Struct) -> None:
@@ -335,6 +345,8 @@ class _Link:
         )
         self.lost_at = float("inf")
         """[monotonic s] Infinite while the connection stands."""
+        self.established = False
+        """Whether it ever stood."""
 
     def update(self) -> bool:
         """
@@ -347,11 +359,12 @@ class _Link:
         # 16 bits of event and 32 of value, unaligned; zmq.utils.monitor would import asyncio.
         event = int(struct.unpack_from("=H", self.monitor.recv_multipart()[0])[0])
         if event == self._alien:
-            raise ProtocolMismatch(f"what listens at {self._path} is not modeld")
+            raise _alien(self._path)
         if event == self._denied:
             raise _foreign(self._path)
         was_lost = self.lost_at != float("inf")
         if event == self._restored:
+            self.established = True
             self.lost_at = float("inf")
             return was_lost
         if not was_lost:

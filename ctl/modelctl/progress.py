@@ -136,17 +136,17 @@ class Live(Silent):
 
 
 def _line(progress: Progress, model: str, elapsed_s: float, screen: Screen) -> str:
-    """Return one line, never wider than the terminal."""
-    phase = paint(f"{cut(clean(progress.phase), PHASE_COLUMNS):<{PHASE_COLUMNS}}", "info", screen)
-    time = format_duration(elapsed_s) if elapsed_s >= 1 else ""
+    """Return one line, narrower than the terminal: what matters least is left out first."""
+    phase = f"{cut(clean(progress.phase), PHASE_COLUMNS):<{PHASE_COLUMNS}}"
+    room = screen.width - 1 - PHASE_COLUMNS
+    share = f"{percent(progress.fraction):>5}" if progress.fraction >= 0 else ""
+    wishes = (f"  {bar(progress.fraction, BAR_COLUMNS, screen)} {share}", f"  {share}", "")
+    shown = next(one for one in wishes if columns_of(one) <= room) if share else ""
+    room -= columns_of(shown)
+    time = f"  {format_duration(elapsed_s)}" if elapsed_s >= 1 else ""
+    time = time if len(time) <= room else ""
+    room -= len(time) + 2
     text = clean(" ".join(word for word in (model, progress.text) if word))
-    middle = ""
-    used = PHASE_COLUMNS + 2
-    if progress.fraction >= 0:
-        middle = f"{bar(progress.fraction, BAR_COLUMNS, screen)} {percent(progress.fraction):>5}  "
-        used += columns_of(middle)
-        middle = middle if used + 10 < screen.width else ""
-        used = used if middle else PHASE_COLUMNS + 2
-    room = max(0, screen.width - 1 - used - (len(time) + 2 if time else 0))
-    shown = spell(cut(text, room), screen) if room > 1 else ""
-    return f"{phase}  {middle}{shown}" + (f"  {paint(time, 'dim', screen)}" if time else "")
+    if text and room > 1:
+        shown += f"  {spell(cut(text, room), screen)}"
+    return f"{paint(phase, 'info', screen)}{shown}{paint(time, 'dim', screen)}"

@@ -37,7 +37,12 @@ class Reloaded(Struct, frozen=True, kw_only=True, tag="reloaded"):
 
 
 class Subscribe(Struct, frozen=True, kw_only=True, tag="subscribe", forbid_unknown_fields=True):
-    """Ask for events as they happen: a `Happened` each, until the client leaves."""
+    """
+    Ask for events as they happen: a `Happened` each, until the client leaves.
+
+    Each comes under the kind `progress`.  Without `follow` the reply `modeld.wire.load.Done` ends
+    the past ones.
+    """
 
     backlog: Annotated[int, Meta(ge=0, le=1000)] = 0
     """How many past ones first."""
