@@ -23,8 +23,8 @@ from tests.support.tiny_gguf import write_model
 
 SENTENCES = {
     "tiny-tool": "I am the tool model : this answer came out of a real llama.cpp run .",
-    "tiny-chat": "Hello , you are talking to tiny-chat now , served by modeld .",
-    "tiny-code": "def answer() : return 42 # says tiny-code",
+    "tiny-chat": "Hello , this is tiny-chat speaking through the gateway of modeld .",
+    "tiny-code": "def answer() : return 42",
 }
 BIN = Path(sys.executable).parent
 START_SECONDS = 20.0
@@ -142,7 +142,7 @@ def play(demo: Demo) -> None:
     demo.say("three tiny models, each with a sentence of its own")
     demo.run("modelctl", "list", shows="tiny-tool")
     demo.say("names: a nickname, and the global slot 'tool'")
-    demo.run("modelctl", "nick", "set", "helper", "tiny-chat", shows="helper")
+    demo.run("modelctl", "nick", "set", "tiny-chat", "helper", shows="helper")
     demo.run("modelctl", "slot", "set", "tool", "tiny-tool", shows="tool")
     demo.say("load the holder of the slot")
     demo.run("modelctl", "load", "-n1", "tool", shows="ready")

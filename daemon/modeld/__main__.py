@@ -30,13 +30,13 @@ from modeld.host.journal import SystemJournal
 from modeld.host.notify import ServiceManager, listen_fds
 from modeld.host.probe import ServerProbe
 from modeld.host.scan import FileScanner
-from modeld.host.servers import choose_servers
+from modeld.host.servers.direct import DirectServers
 from modeld.host.store import FileStore
 from modeld.host.watch import FolderWatcher
 from modeld.rpc.handlers import Handlers, decoder
 from modeld.rpc.server import RpcServer
 from modeld.supervisor.loop import Supervisor
-from modeld.supervisor.ports import Emit, Ports
+from modeld.supervisor.ports import Emit, Ports, Servers
 from modeld.version import VERSION
 from modeld.wire.endpoint import runtime_directory, socket_path
 
@@ -172,11 +172,10 @@ async def _serve(settings: Settings, config: Config) -> int:
 
 def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
     """Build every adapter of this machine."""
-    runtime = Path(settings.runtime)
     journal = SystemJournal(settings.environment, config.log.level)
     return Ports(
         clock=SystemClock(),
-        servers=choose_servers(config.servers.launcher, emit, runtime, settings.environment),
+        servers=_servers(settings, config, emit),
         probe=ServerProbe(emit),
         store=FileStore(emit, settings.state),
         scanner=FileScanner(emit, settings.cache / "headers.msgpack"),
@@ -185,6 +184,35 @@ def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
         journal=journal,
         notify=ServiceManager(settings.environment),
     )
+
+
+def _servers(settings: Settings, config: Config, emit: Emit) -> Servers:
+    """Build the launcher that the configuration wants, or that the machine has."""
+    environment = settings.environment
+    wanted = config.servers.launcher
+    if wanted == "auto":
+        # systemd tells a service its own pid this way; a child that inherits it is no service
+        is_service = environment.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+        wanted = "systemd" if is_service and _bus_address(environment) else "direct"
+    if wanted == "direct":
+        return DirectServers(emit, settings.runtime)
+    # dbus-fast takes 60 ms to import, and only this needs it
+    from modeld.host.servers.systemd import SystemdServers  # noqa: PLC0415
+
+    address = _bus_address(environment)
+    if not address:
+        raise ConfigInvalid(
+            "servers.launcher is systemd, and there is no user bus",
+            hint='run modeld as a user service, or set servers.launcher = "direct"',
+        )
+    return SystemdServers(emit, settings.runtime, address)
+
+
+def _bus_address(environment: Mapping[str, str]) -> str:
+    """Return the address of the user's bus; empty where there is none."""
+    explicit = environment.get("DBUS_SESSION_BUS_ADDRESS", "")
+    socket_file = f"{environment.get('XDG_RUNTIME_DIR', '')}/bus"
+    return explicit or (f"unix:path={socket_file}" if Path(socket_file).is_socket() else "")
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:

@@ -30,7 +30,7 @@ def moment(now: float) -> datetime:
 
     A broken clock must not end the daemon, so a time before 1970 or after 9999 is clamped.
     """
-    return datetime.fromtimestamp(min(max(now, 0.0), 253_402_300_799.0) // 1, tz=UTC)
+    return datetime.fromtimestamp(_sane(now) // 1, tz=UTC)
 
 
 def count_use(state: State, model_id: str, now: float) -> State:
@@ -119,7 +119,8 @@ def note_load(state: State, port: str, now: float) -> State:
         port: `gateway`, or a number.
         now: [unix s] When.
     """
-    loads = {**state.last_loads, port: moment(now)}
+    # to the microsecond: a second cut off would let the next load come a second early
+    loads = {**state.last_loads, port: datetime.fromtimestamp(_sane(now), tz=UTC)}
     if len(loads) > MAX_LAST_LOADS:
         del loads[min(loads, key=loads.__getitem__)]
     return replace(state, last_loads=loads)
@@ -140,6 +141,10 @@ def store_arguments(state: State, model_id: str, arguments: tuple[str, ...]) -> 
     if stats.arguments == arguments:
         return state
     return _with(state, model_id, replace(stats, arguments=arguments))
+
+
+def _sane(now: float) -> float:
+    return min(max(now, 0.0), 253_402_300_799.0)
 
 
 def _seconds(seconds: float) -> float:

@@ -74,10 +74,8 @@ class Lives:
             return
         if not server.stopping_because:
             world.servers[server_id] = replace(server, stopping_because=because)
+        drain = drain and bool(server.in_flight)
         self._apply(server_id, Trigger.DRAIN if drain else Trigger.STOP)
-        server = world.servers[server_id]
-        if server.state is ServerState.DRAINING and not server.in_flight:
-            self._apply(server_id, Trigger.IDLE)
 
     def touch(self, server_id: str) -> None:
         """Count a server as used now."""
