@@ -1,0 +1,316 @@
+"""
+One client's connection: requests read, judged, answered or relayed, each within its time.
+
+    head (10 s) -- judged -- body (60 s between reads) -- answered -- next head (75 s idle)
+       `-- refused: the answer, then a close that lets the client read it
+
+A request that is refused before it is whole ends its connection; one that is refused as a whole
+does not.  An end of the client's bytes means that it left, at any moment, and what it asked for
+is given up.  Nothing here knows models or dialects.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import cast
+
+from modeld.errors import ModeldError
+from modeld.gateway.guard import Guard, Limits, preflight
+from modeld.gateway.http import Answer, Problem, RequestReader, ResponseWriter
+from modeld.gateway.relay import Exchange, Relay
+from modeld.gateway.table import Call, Relayed, Row, Table, problem_of
+
+HIGH_WATER_BYTES = 256 * 1024
+"""Of an answer in memory before its server has to wait."""
+MAX_REFUSED = 64
+"""Connections beyond the limit that are told so; the others are only closed."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_log = logging.getLogger("modeld.gateway")
+
+
+class Hall:
+    """What all connections share."""
+
+    def __init__(self, relay: Relay, table: Table, limits: Limits) -> None:
+        self.relay = relay
+        self.table = table
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.is_closing = False
+        self.common = b""
+        """Header lines of every answer: the date."""
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body that is accepted."""
+        return self.relay.config.max_body_mb * 1024 * 1024
+
+    def make_room(self) -> bool:
+        """
+        Return whether one more connection may be.
+
+        A full house shows out whoever has sent no whole request, the one nearest its deadline
+        first: sockets that only sit there must not keep out those that work.
+        """
+        limit = self.relay.config.max_connections
+        if len(self.connections) < limit:
+            return True
+        present = [c for c in self.connections if not c.is_dropped]
+        if len(present) < limit:
+            return True
+        waiting = [c for c in present if c.is_waiting]
+        if waiting:
+            min(waiting, key=lambda connection: connection.deadline).drop()
+        return bool(waiting)
+
+    def has_room_for_bodies(self) -> bool:
+        """Return whether the bodies that are held now leave room for more."""
+        held = sum(connection.body_bytes for connection in self.connections)
+        return held <= self.limits.held_bodies * self.max_body_bytes
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, hall: Hall, guard: Guard) -> None:
+        self.writer = ResponseWriter(None)
+        self.is_paused = False
+        self.deadline = 0.0
+        """[monotonic s] When its patience ends; 0 for never."""
+        self._hall = hall
+        self._guard = guard
+        self._reader = RequestReader(hall.max_body_bytes)
+        self._row: Row | None = None
+        self._argument = ""
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._taken_bytes = 0
+        self._is_answering = False
+        self._is_ending = False
+        self.is_dropped = False
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has not sent a whole request."""
+        return not self._is_answering and not self._is_ending
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of a body it, or what answers it, holds."""
+        return self._reader.body_bytes + self._taken_bytes
+
+    # --- bytes come ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take part, if there is room."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self._wait(self._hall.limits.head_seconds)
+        self.writer = ResponseWriter(None, common=self._hall.common)
+        has_room = self._hall.make_room()
+        self._hall.connections.add(self)
+        if has_room and not self._hall.is_closing:
+            return
+        if len(self._hall.connections) > self._hall.relay.config.max_connections + MAX_REFUSED:
+            self.drop()
+            return
+        retry = ("Retry-After", "1")
+        self._refuse(Problem(503, "too many connections", kind="server_error", headers=(retry,)))
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and act once a request is whole."""
+        if self._is_ending:
+            return
+        reader = self._reader
+        if not reader.has_begun:
+            self._wait(self._hall.limits.head_seconds)
+        try:
+            reader.receive(data)
+            if self._is_answering:
+                self.writer.keep_alive = False  # more came: pipelining
+                return
+            if reader.head is None:
+                return
+            if self._row is None and not self._judge():
+                return
+            if not reader.is_complete:
+                self._expect_body()
+                return
+        except Problem as problem:
+            self._refuse(problem)
+            return
+        self._answer()
+
+    def _judge(self) -> bool:
+        """Look at the head; return whether there is more to do."""
+        head = self._reader.head
+        assert head is not None, "called with a head"
+        self.writer = ResponseWriter(head, common=self._hall.common)
+        cors = self._guard.admit(head)
+        if cors:
+            self.writer = ResponseWriter(head, common=self._hall.common + cors)
+            answer = preflight(head)
+            if answer is not None:
+                self._finish_with(answer)
+                return False
+        self._row, self._argument = self._hall.table.find(head)
+        if head.expects_continue and not self._reader.is_complete:
+            self.write(_CONTINUE)
+        return True
+
+    def _expect_body(self) -> None:
+        self._wait(self._hall.limits.body_idle_seconds)
+        if not self._hall.has_room_for_bodies():
+            raise Problem(503, "too many large requests", kind="server_error")
+
+    # --- the answer ---------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        head, row = self._reader.head, self._row
+        assert head is not None, "a whole request has one"
+        assert row is not None, "it was judged"
+        self._is_answering = True
+        self.deadline = 0.0
+        if self._reader.has_more:
+            self.writer.keep_alive = False
+        body = self._reader.take_body()
+        self._taken_bytes = len(body)
+        call = Call(head=head, body=body, argument=self._argument, door=self._hall.relay.door)
+        if isinstance(row.action, Relayed):
+            self._exchange = Exchange(self._hall.relay, self, row, call)
+            self._exchange.start()
+            return
+        try:
+            answer = row.action.answer(call)
+        except Problem as problem:
+            self._finish_with(self._words(problem))
+        except ModeldError as error:
+            self._finish_with(self._words(problem_of(error)))
+        else:
+            if isinstance(answer, Answer):
+                self._finish_with(answer)
+            else:
+                self._task = asyncio.get_running_loop().create_task(self._await(answer))
+
+    async def _await(self, answer: Awaitable[Answer]) -> None:
+        try:
+            self._finish_with(await answer)
+        except Problem as problem:
+            self._finish_with(self._words(problem))
+        except ModeldError as error:
+            self._finish_with(self._words(problem_of(error)))
+        except Exception:  # noqa: BLE001 - a bug, told to the client instead of to nobody
+            _log.exception("a request failed for a reason that nobody foresaw")
+            bug = Problem(500, "a bug in modeld", code="internal", kind="server_error")
+            self._finish_with(self._words(bug))
+
+    def _words(self, problem: Problem) -> Answer:
+        dialect = self._row.dialect if self._row is not None else self._hall.table.fallback
+        return Answer(
+            status=problem.status, body=dialect.error_body(problem), headers=problem.headers
+        )
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with an error; the rest of a request that isn't whole will not be read."""
+        self._finish_with(self._words(problem))
+
+    def _finish_with(self, answer: Answer) -> None:
+        self._is_answering = True
+        if not self._reader.is_complete or self._reader.has_more or self._hall.is_closing:
+            self.writer.keep_alive = False
+        self.write(self.writer.whole(answer))
+        self.finish()
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def finish(self) -> None:
+        """Make ready for the next request, or close where there can be none."""
+        self._exchange = None
+        self._task = None
+        self._taken_bytes = 0
+        if not self.writer.keep_alive:
+            self._end()
+            return
+        self._is_answering = False
+        self._row = None
+        self._reader.reset()
+        self._wait(self._hall.limits.keep_alive_seconds)
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Close so that the client can read what was sent, though it may still be sending."""
+        transport = self._transport
+        assert transport is not None, "nothing ends before it began"
+        self._is_ending = True
+        limits = self._hall.limits
+        is_unread = transport.get_write_buffer_size() > 0
+        self._wait(limits.write_stall_seconds if is_unread else limits.linger_seconds)
+        if self._reader.is_complete and not self._reader.has_more:
+            transport.close()
+        elif not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()  # a close with bytes unread would reset, and lose the answer
+
+    def cut(self) -> None:
+        """Close in the middle of an answer, so that nobody takes it for whole."""
+        self._exchange = None
+        self.drop()
+
+    def drop(self) -> None:
+        """Close at once."""
+        self.is_dropped = True
+        self._is_ending = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_when_idle(self) -> None:
+        """Close now if nothing is being answered; else the end of the answer does."""
+        self.writer.keep_alive = False
+        if self.is_waiting:
+            self.drop()
+
+    def expire(self) -> None:
+        """Act on the deadline."""
+        if self.is_waiting and self._reader.has_begun:
+            self._refuse(Problem(408, "the request took too long to come"))
+        else:
+            self.drop()
+
+    def _wait(self, seconds: float) -> None:
+        self.deadline = self._hall.relay.clock.monotonic() + seconds
+
+    def pause_writing(self) -> None:
+        """Let the server wait for a client that is slower."""
+        self.is_paused = True
+        if self._exchange is not None:
+            self._wait(self._hall.limits.write_stall_seconds)
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self.is_paused = False
+        if self._exchange is not None:
+            self.deadline = 0.0
+            self._exchange.resume()
+
+    def eof_received(self) -> None:
+        """Take the end of a client's bytes for its leaving; what is written still goes out."""
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._exchange is not None:
+            self._exchange.abandon()
+            self.cut()
+        if self._task is not None:
+            self._task.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up whatever it asked for."""
+        del exc
+        self._hall.connections.discard(self)
+        self._is_ending = True
+        self._leave()

@@ -1,0 +1,115 @@
+"""
+Reading the few fields of a body that matter here, and refusing what no server should see.
+
+The body itself passes on as it came.  What is refused: JSON that is malformed or too deep,
+numbers that are known to break llama-server, and pictures or sounds by URL, which would have
+it fetch from the network or the disk on behalf of whoever wrote the prompt.  Whether the rest
+makes sense is the server's to judge.
+"""
+
+import re
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from modeld.gateway.http import Body, Problem
+
+_MAX_INT = 2**31 - 1
+"""llama-server reads counts as C ints, and wraps silently."""
+_BIG_BODY_BYTES = 1 << 20
+_MAX_BRACKETS = 200_000
+"""In a big body: each may cost 50 times its size when decoded, and none is that intricate."""
+
+Count = Annotated[int, Meta(ge=0, le=_MAX_INT)] | Annotated[float, Meta(ge=0, le=_MAX_INT)] | None
+CountOrLess = (
+    Annotated[int, Meta(ge=-2, le=_MAX_INT)] | Annotated[float, Meta(ge=-2, le=_MAX_INT)] | None
+)
+"""A count, -1 for no limit or -2 for the context; clients write 1.0 for 1 now and then."""
+
+
+class Message(Struct, gc=False):
+    """A turn of a chat."""
+
+    content: str | list[object] | None = None
+
+
+class Checked(Struct, kw_only=True):
+    """
+    The fields that are looked at in every request which a server will see.
+
+    Source of the bounds: CVE-2026-21869 and llama.cpp issues 22267 and 24786 (a negative
+    n_discard writes outside the heap) and 24017 (n_cmpl); the others are counts of its
+    documentation that index or size something.
+    """
+
+    model: str | None = None
+    stream: bool | None = None
+    messages: list[Message] = []
+    n: Annotated[int, Meta(ge=1, le=64)] | None = None
+    n_cmpl: Annotated[int, Meta(ge=1, le=64)] | None = None
+    n_discard: Count = None
+    n_keep: CountOrLess = None
+    n_predict: CountOrLess = None
+    max_tokens: CountOrLess = None
+    max_completion_tokens: CountOrLess = None
+    n_probs: Annotated[int, Meta(ge=0, le=1024)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=1024)] | None = None
+    top_k: CountOrLess = None
+    min_keep: Count = None
+    n_indent: Count = None
+    repeat_last_n: CountOrLess = None
+    dry_allowed_length: Count = None
+    dry_penalty_last_n: CountOrLess = None
+    t_max_predict_ms: CountOrLess = None
+    id_slot: CountOrLess = None
+
+
+Fields = TypeVar("Fields", bound=Checked)
+_LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|file:|http)", re.IGNORECASE)
+_PROSE = frozenset(("text", "refusal", "thinking", "reasoning"))
+"""Keys whose values are read, not followed."""
+
+
+def read(decoder: "msgspec.json.Decoder[Fields]", body: Body) -> Fields:
+    """
+    Return the fields of a request's body.
+
+    Raises:
+        Problem: 400, for what no server should see.
+    """
+    if len(body) > _BIG_BODY_BYTES and body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
+        raise Problem(400, f"a body may have {_MAX_BRACKETS} objects and lists")
+    try:
+        fields = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Problem(400, f"invalid request: {error}") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise Problem(400, "the JSON of the body is nested too deeply") from None
+    for message in fields.messages:
+        if isinstance(message.content, list):
+            refuse_links(message.content)
+    return fields
+
+
+def refuse_links(parts: list[object]) -> None:
+    """
+    Check that no part of a message but text holds a URL, unless it is a `data:` URL.
+
+    Raises:
+        Problem: 400, one does.
+    """
+    if any(isinstance(part, dict) and _has_link(part) for part in parts):
+        raise Problem(
+            400, "media by URL is not fetched; send it as a data: URL", code="media_url_denied"
+        )
+
+
+def _has_link(value: object) -> bool:
+    if isinstance(value, str):
+        return _LINK.match(value) is not None
+    if isinstance(value, dict):
+        return any(_has_link(inner) for key, inner in value.items() if key not in _PROSE)
+    return isinstance(value, list) and any(map(_has_link, value))

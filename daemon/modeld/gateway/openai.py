@@ -1,0 +1,173 @@
+"""
+The OpenAI dialect: chat completions, the list of models, its errors; and `/health`.
+
+`/health` is the gateway's own, and says nothing of any server: while one loads, llama-server
+answers 503 to the same question, which clients take for an outage.  No sockets here.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from modeld.core.entities import Model, ServerState
+from modeld.gateway import fields
+from modeld.gateway.http import Answer, Problem
+from modeld.gateway.table import Call, Dialect, Local, Relayed, Row, Wanted
+from modeld.supervisor.door import Routes
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(fields.Checked)
+_STATUS_VALUES = {
+    ServerState.STARTING: "loading",
+    ServerState.LOADING: "loading",
+    ServerState.READY: "loaded",
+}
+
+
+class _Error(Struct, frozen=True):
+    """What OpenAI's clients make their exceptions of."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class _Failure(Struct, frozen=True):
+    error: _Error
+
+
+def error_body(problem: Problem) -> bytes:
+    """Return an error as OpenAI's API has it."""
+    return _encoder.encode(_Failure(_Error(problem.message, problem.kind, None, problem.code)))
+
+
+def stream_error(problem: Problem) -> bytes:
+    """Return an error as an event; the client raises, and misses no `[DONE]`."""
+    return b"data: %b\n\n" % error_body(problem)
+
+
+def sign_of_life(text: str) -> bytes:
+    """Return a comment, which every reader of events skips."""
+    return b": %b\n\n" % text.encode("ascii", "replace").replace(b"\n", b" ")
+
+
+OPENAI = Dialect(
+    error_body=error_body,
+    stream_type=b"text/event-stream",
+    stream_error=stream_error,
+    sign_of_life=sign_of_life,
+)
+
+
+def to_server(path: str) -> Callable[[Call], Wanted]:
+    """Return what prepares a request for the server's `path`, which speaks the same dialect."""
+
+    def prepare(call: Call) -> Wanted:
+        found = fields.read(_decoder, call.body)
+        return Wanted(
+            model=found.model or "", is_stream=bool(found.stream), path=path, body=call.body
+        )
+
+    return prepare
+
+
+# --- the list of models ---------------------------------------------------------------------
+
+
+class _Status(Struct, frozen=True):
+    value: str
+
+
+class _Meta(Struct, frozen=True, kw_only=True):
+    """As llama-server's own list has it; `n_ctx` only where a server runs."""
+
+    n_ctx: int | None
+    n_ctx_train: int
+    n_vocab: int
+    n_embd: int
+    n_params: int
+    size: int
+    ftype: str
+
+
+class _Listed(Struct, frozen=True, kw_only=True):
+    """One model; `status` and `meta` are llama.cpp's additions to OpenAI's."""
+
+    id: str
+    aliases: list[str]
+    object: str = "model"
+    created: int
+    owned_by: str = "modeld"
+    status: _Status
+    meta: _Meta
+
+
+class _List(Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: list[_Listed]
+
+
+def _names(routes: Routes) -> Mapping[str, list[str]]:
+    """Return what else each model may be called, leaving out what is ambiguous."""
+    names: dict[str, list[str]] = {model_id: [] for model_id in routes.models}
+    for name, ids in routes.index.items():
+        if len(ids) == 1 and ids[0] in names:
+            names[ids[0]].append(name)
+    return names
+
+
+def _listed(routes: Routes, model: Model, names: list[str]) -> _Listed:
+    route = routes.servers.get(model.id)
+    shown = model.name if model.name in names else model.id
+    header = model.header
+    return _Listed(
+        id=shown,
+        aliases=sorted(name for name in names if name != shown),
+        created=model.location.mtime_ns // 1_000_000_000,
+        status=_Status(_STATUS_VALUES.get(route.state, "unloaded") if route else "unloaded"),
+        meta=_Meta(
+            n_ctx=(route.context_tokens or None) if route else None,
+            n_ctx_train=header.context_tokens,
+            n_vocab=header.vocabulary,
+            n_embd=header.embedding,
+            n_params=header.parameters,
+            size=model.size_bytes,
+            ftype=header.quantisation,
+        ),
+    )
+
+
+def list_models(call: Call) -> Answer:
+    """Answer with every model, by the name that people use."""
+    routes = call.door.routes
+    names = _names(routes)
+    models = sorted(routes.models.values(), key=lambda model: model.id)
+    listed = [_listed(routes, model, names[model.id]) for model in models]
+    return Answer(body=_encoder.encode(_List(data=listed)))
+
+
+def show_model(call: Call) -> Answer:
+    """Answer with the model that the path names."""
+    routes = call.door.routes
+    model = routes.find(call.argument)
+    return Answer(body=_encoder.encode(_listed(routes, model, _names(routes)[model.id])))
+
+
+def health(call: Call) -> Answer:
+    """Answer that the gateway is here."""
+    del call
+    return Answer(body=b'{"status":"ok"}')
+
+
+_CHAT = Relayed(to_server("/v1/chat/completions"))
+
+# fmt: off
+ROWS = (
+    Row(method="GET",  path="/health",              dialect=OPENAI, action=Local(health)),
+    Row(method="GET",  path="/v1/models",           dialect=OPENAI, action=Local(list_models)),
+    Row(method="GET",  path="/v1/models/*",         dialect=OPENAI, action=Local(show_model)),
+    Row(method="POST", path="/v1/chat/completions", dialect=OPENAI, action=_CHAT),
+)
+# fmt: on

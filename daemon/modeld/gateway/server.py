@@ -1,0 +1,170 @@
+"""
+The gateway: listeners, the connections they accept, and the pulse that keeps their deadlines.
+
+Only loopback addresses are listened on.  Sockets may be given, as by systemd; the configured
+addresses are bound otherwise.  What a request is, and what becomes of it, others know.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Sequence
+from email.utils import formatdate
+
+from modeld.config.schema import Gateway as Settings
+from modeld.errors import ConfigInvalid
+from modeld.gateway import openai
+from modeld.gateway.connection import Connection, Hall
+from modeld.gateway.guard import Address, Guard, Limits, parse_address, require_loopback
+from modeld.gateway.http import header_line
+from modeld.gateway.relay import Relay
+from modeld.gateway.table import Row, Table
+from modeld.supervisor.door import Door
+from modeld.supervisor.ports import Clock
+
+ROWS: tuple[Row, ...] = (*openai.ROWS,)
+"""Every route; a dialect adds its own here."""
+BACKLOG = 512
+DRAIN_POLL_SECONDS = 0.02
+CLOSE_POLLS = 50
+"""For the transports to tell that they are closed."""
+
+
+class Gateway:
+    """The HTTP front door."""
+
+    def __init__(
+        self,
+        door: Door,
+        config: Settings,
+        clock: Clock,
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        rows: Iterable[Row] = ROWS,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._relay = Relay(door, config, clock, limits.grace_seconds)
+        self._hall = Hall(self._relay, Table(rows, openai.OPENAI), limits)
+        self._listeners: list[_Listener] = []
+        self._pulse: asyncio.TimerHandle | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, `HOST:PORT` each."""
+        return [str(listener.address) for listener in self._listeners]
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._hall.connections)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a model to load."""
+        return self._relay.waiting
+
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """
+        Listen on these sockets, or on the configured addresses where there are none.
+
+        Raises:
+            ConfigInvalid: An address is taken, or others than this machine can reach it.
+        """
+        bound = list(sockets) or [_bind(parse_address(a)) for a in self._relay.config.listen]
+        loop = asyncio.get_running_loop()
+        for sock in bound:
+            listener = _Listener(self._hall, _address_of(sock))
+            listener.guard = Guard(self._relay.config, listener.address)
+            listener.server = await loop.create_server(listener.accept, sock=sock, backlog=BACKLOG)
+            self._listeners.append(listener)
+        self._beat()
+
+    def reconfigure(self, config: Settings) -> tuple[str, ...]:
+        """Use another configuration from now on; return the keys that need a restart."""
+        needs_restart = ("gateway.listen",) if config.listen != self._relay.config.listen else ()
+        self._relay.config = config
+        for listener in self._listeners:
+            listener.guard = Guard(config, listener.address)
+        return needs_restart
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting, let what is being answered finish within `seconds`, close everything."""
+        self._hall.is_closing = True
+        for listener in self._listeners:
+            if listener.server is not None:
+                listener.server.close()
+        deadline = self._clock.monotonic() + seconds
+        for connection in tuple(self._hall.connections):
+            connection.close_when_idle()
+        while self._hall.connections and self._clock.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        for connection in tuple(self._hall.connections):
+            connection.drop()
+        self._relay.pool.close()
+        for _ in range(CLOSE_POLLS):
+            if not self._hall.connections:
+                break
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self._listeners.clear()
+
+    def _beat(self) -> None:
+        """Once a second: the date, the deadlines, the idle connections to servers."""
+        now = self._clock.monotonic()
+        date = formatdate(self._clock.now(), usegmt=True)
+        self._hall.common = header_line(b"Date", date.encode("ascii"))
+        for connection in tuple(self._hall.connections):
+            if 0 < connection.deadline <= now:
+                connection.expire()
+        self._relay.pool.sweep(now)
+        loop = asyncio.get_running_loop()
+        self._pulse = loop.call_later(self._limits.sweep_seconds, self._beat)
+
+
+class _Listener:
+    """One listening socket."""
+
+    def __init__(self, hall: Hall, address: Address) -> None:
+        self.address = address
+        self.guard: Guard | None = None
+        self.server: asyncio.Server | None = None
+        self._hall = hall
+
+    def accept(self) -> Connection:
+        assert self.guard is not None, "it listens only once it has one"
+        return Connection(self._hall, self.guard)
+
+
+def _bind(address: Address) -> socket.socket:
+    """
+    Return a socket bound to `address`.
+
+    Raises:
+        ConfigInvalid: It is taken, or this machine does not have it.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.host, address.port))
+    except OSError as error:
+        sock.close()
+        raise ConfigInvalid(
+            f"gateway.listen: {address}: {error.strerror}",
+            hint=f"see who has it: ss -ltnp 'sport = :{address.port}'",
+        ) from error
+    return sock
+
+
+def _address_of(sock: socket.socket) -> Address:
+    """
+    Return where a socket listens.
+
+    Raises:
+        ConfigInvalid: Others than this machine can reach it.
+    """
+    if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        raise ConfigInvalid(f"the gateway listens on TCP only, not on {sock.family.name}")
+    host, port = sock.getsockname()[:2]
+    return require_loopback(Address(host, port))

@@ -1,0 +1,156 @@
+"""
+What the gateway answers: rows of method, path and action, and the dialects they speak.
+
+A new route is a row, a new dialect one module with its rows and the four functions of a
+`Dialect`.  Nothing else is reachable: what has no row is 404.  This module knows no dialect and
+does no I/O.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import unquote
+
+from msgspec import Struct
+
+from modeld.errors import ErrorCode, ModeldError
+from modeld.gateway.http import Answer, Body, Headers, Problem, RequestHead
+from modeld.supervisor.door import Door
+
+RETRY_AFTER_S = 5
+"""Where an error that passes does not say itself when."""
+_PASSING = frozenset((ErrorCode.THROTTLED, ErrorCode.BUSY))
+# Clients retry 409, 429 and 5xx on their own.  Those below stay the same until a person acts, or
+# took so long that a silent repetition would only hide it.
+_LASTING = frozenset(
+    (
+        ErrorCode.REFUSED,
+        ErrorCode.DOES_NOT_FIT,
+        ErrorCode.TOO_MANY_LOADED,
+        ErrorCode.PINNED,
+        ErrorCode.NAME_TAKEN,
+        ErrorCode.INACTIVE,
+        ErrorCode.STATE_NOT_SAVED,
+        ErrorCode.CONFIG,
+        ErrorCode.TIMED_OUT,
+    )
+)
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    """How one family of clients wants to hear of trouble, and of patience."""
+
+    error_body: Callable[[Problem], bytes]
+    """The JSON body of an error."""
+    stream_type: bytes
+    """The Content-Type of a stream."""
+    stream_error: Callable[[Problem], bytes]
+    """An error inside a stream that has begun."""
+    sign_of_life: Callable[[str], bytes]
+    """Bytes that say in a stream what it waits for, and that clients ignore."""
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One request for an action."""
+
+    head: RequestHead
+    body: Body
+    argument: str = ""
+    """The rest of the path, decoded, where the row takes one."""
+    door: Door
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a request wants of a model's server."""
+
+    model: str
+    """The name as given; empty for none."""
+    is_stream: bool
+    path: str
+    """The server's own."""
+    body: Body
+
+
+class Relayed(Struct, frozen=True):
+    """The request goes to a server."""
+
+    prepare: Callable[[Call], Wanted]
+    """Raises `Problem` or `ModeldError` for what no server should see."""
+
+
+class Local(Struct, frozen=True):
+    """The gateway answers, at once or after asking the supervisor."""
+
+    answer: Callable[[Call], Answer | Awaitable[Answer]]
+    """Raises `Problem` or `ModeldError`."""
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One route."""
+
+    method: str
+    """HEAD comes with GET."""
+    path: str
+    """Exact, or ending in `/*` for any argument that isn't empty."""
+    dialect: Dialect
+    action: Relayed | Local
+
+
+class Table:
+    """The rows, to look up."""
+
+    def __init__(self, rows: Iterable[Row], fallback: Dialect) -> None:
+        self.fallback = fallback
+        """What is spoken where no row was found."""
+        self._exact: dict[str, dict[str, Row]] = {}
+        self._open: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            is_open = row.path.endswith("/*")
+            methods = (self._open if is_open else self._exact).setdefault(row.path.rstrip("*"), {})
+            assert row.method not in methods, f"two rows for {row.method} {row.path}"
+            methods[row.method] = row
+
+    def find(self, head: RequestHead) -> tuple[Row, str]:
+        """
+        Return the row for a request, and the argument that its path has.
+
+        Raises:
+            Problem: 404 or 405.
+        """
+        method = "GET" if head.method == "HEAD" else head.method
+        methods, argument = self._methods(head.path)
+        if methods is None:
+            raise Problem(404, f"there is no {head.path} here", headers=(NO_RETRY,))
+        row = methods.get(method)
+        if row is None:
+            names = sorted(methods) + (["HEAD"] if "GET" in methods else [])
+            allow = ", ".join(names)
+            raise Problem(405, f"{head.path} takes {allow}", headers=(("Allow", allow),))
+        return row, argument
+
+    def _methods(self, path: str) -> tuple[dict[str, Row] | None, str]:
+        methods = self._exact.get(path)
+        if methods is not None:
+            return methods, ""
+        for prefix, methods in self._open.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return methods, unquote(path[len(prefix) :])
+        return None, ""
+
+
+NO_RETRY = ("x-should-retry", "false")
+"""What OpenAI's clients obey instead of guessing from the status."""
+
+
+def problem_of(error: ModeldError) -> Problem:
+    """Return what an expected failure is to an HTTP client."""
+    status = error.status
+    text = f"{error.message} ({error.hint})" if error.hint else error.message
+    headers: Headers = ()
+    if error.code in _LASTING:
+        headers = (NO_RETRY,)
+    elif error.code in _PASSING:
+        seconds = error.numbers.get("retry_after_s", RETRY_AFTER_S)
+        headers = (("Retry-After", str(max(1, math.ceil(float(seconds))))),)
+    return Problem(
+        status.http_status, text, code=str(error.code), kind=status.http_type, headers=headers
+    )

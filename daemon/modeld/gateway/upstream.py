@@ -1,0 +1,360 @@
+"""
+Connections to llama-servers: UNIX sockets kept alive, a bounded pool for each.
+
+One answer at a time on a connection.  The parser is there to find where an answer ends; its body
+goes to the receiver as it comes.  Whoever leaves early closes the connection: that is how
+llama-server learns that nobody waits, and frees the slot.  Nothing here knows of models.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from typing import Final, Protocol, cast
+
+import httptools
+from msgspec import Struct
+
+from modeld.gateway.http import Body
+
+MAX_OPEN = 64
+"""Connections to one server.  Each costs it a thread; the requests beyond wait here, in order."""
+MAX_IDLE = 8
+IDLE_SECONDS = 4.0
+"""llama-server closes after 5 idle seconds: be first, so that no request meets that moment."""
+CONNECT_ATTEMPTS = 100
+CONNECT_RETRY_SECONDS = 0.02
+"""Between attempts while the server's backlog is full, which a UNIX socket says at once."""
+COALESCE_BYTES = 64 * 1024
+"""Up to here a request is one write; beyond, a copy costs more than a second write."""
+_NO_BODY: Final = frozenset((204, 304))
+
+
+class AnswerHead(Struct, frozen=True):
+    """What the gateway uses of the head of a server's answer."""
+
+    status: int
+    content_type: bytes
+    length: int | None
+    """Of the body; None where only its end tells."""
+
+
+class Receiver(Protocol):
+    """Whoever sent a request."""
+
+    def answer_came(self, head: AnswerHead | None, body: bytes, is_last: bool) -> None:
+        """Take what one read brought; `head` once, with the first of it."""
+
+    def answer_failed(self, may_resend: bool) -> None:
+        """Know that the connection is lost; `may_resend` if the server closed it while idle."""
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to one server.  Names in `on_...` are llhttp's callbacks."""
+
+    def __init__(self, pool: "Pool", path: str) -> None:
+        self.path = path
+        self.idle_since = 0.0
+        self.is_lost = False
+        self.is_counted = False
+        """Whether it holds one of its server's places."""
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._receiver: Receiver | None = None
+        self._answers = 0
+        self._is_paused = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._head: AnswerHead | None = None
+        self._is_head_told = False
+        self._has_bytes = False
+        self._is_complete = False
+        self._is_reusable = False
+        self._content_type = b""
+        self._length: int | None = None
+        self._is_chunked = False
+        self._pieces: list[bytes] = []
+
+    def send(self, path: str, body: Body, receiver: Receiver) -> None:
+        """Send a POST of JSON; the receiver will hear of its answer, or its failure."""
+        assert self._receiver is None, "one answer at a time"
+        assert self._transport is not None, "the pool gives connected ones"
+        self._receiver = receiver
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode("ascii")
+        if len(body) <= COALESCE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it seems connected still."""
+        transport = self._transport
+        return not self.is_lost and transport is not None and not transport.is_closing()
+
+    def pause(self) -> None:
+        """Stop reading until `resume`: the client is slower than the server."""
+        if self._transport is not None and not self.is_lost and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self.is_lost and self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once, and tell the receiver nothing."""
+        self._receiver = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what came, in one call."""
+        self._has_bytes = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._is_complete:
+                self._fail()
+                return
+            self._receiver_gets_all(is_reusable=False)
+            return
+        if self._is_complete:
+            self._receiver_gets_all(is_reusable=self._is_reusable)
+        elif self._head is not None and (self._pieces or not self._is_head_told):
+            self._receiver_gets()
+
+    def _receiver_gets(self) -> None:
+        head = None if self._is_head_told else self._head
+        self._is_head_told = True
+        pieces, self._pieces = self._pieces, []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._receiver is not None:
+            self._receiver.answer_came(head, body, is_last=False)
+
+    def _receiver_gets_all(self, *, is_reusable: bool) -> None:
+        head = None if self._is_head_told else self._head
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        receiver, self._receiver = self._receiver, None
+        self._answers += 1
+        self._forget()
+        if is_reusable:
+            self.resume()
+            self._pool.take_back(self)
+        else:
+            self.abort()
+        if receiver is not None:
+            receiver.answer_came(head, body, is_last=True)
+
+    def _fail(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        may_resend = self._answers > 0 and not self._has_bytes
+        self.abort()
+        if receiver is not None:
+            receiver.answer_failed(may_resend)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the receiver, unless this is the end of an answer that closing ends."""
+        self.is_lost = True
+        self._pool.forget(self)
+        head = self._head
+        is_end = exc is None and head is not None and head.length is None and not self._is_chunked
+        if is_end:
+            self._receiver_gets_all(is_reusable=False)
+        else:
+            self._fail()
+
+    def on_message_begin(self) -> None:
+        """Stop at an answer that nobody asked for."""
+        if self._is_complete or self._receiver is None:
+            raise ValueError("an answer without a question")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep the three headers that matter."""
+        name = name.lower()
+        if name == b"content-type":
+            self._content_type = value
+        elif name == b"content-length" and self._head is None:
+            self._length = int(value)
+        elif name == b"transfer-encoding":
+            self._is_chunked = True
+
+    def on_headers_complete(self) -> None:
+        """Keep the head, unless it is interim."""
+        status = self._parser.get_status_code()
+        if status >= 200:
+            length = 0 if status in _NO_BODY else self._length
+            self._head = AnswerHead(status, self._content_type, length)
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece until the read is parsed."""
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end, and whether there may be another; llhttp knows it only now."""
+        if self._head is not None:
+            self._is_complete = True
+            self._is_reusable = self._parser.should_keep_alive()
+
+
+class _Lane:
+    """The connections to one server."""
+
+    __slots__ = ("idle", "open", "path", "waiting")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.idle: list[Upstream] = []
+        self.open = 0
+        self.waiting: deque[asyncio.Future[Upstream | None]] = deque()
+
+
+class Pool:
+    """All connections to all servers, by socket path."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, _Lane] = {}
+        self._now = 0.0
+
+    def take(self, path: str) -> Upstream | None:
+        """Return an idle connection, if there is one and nobody waits for it."""
+        lane = self._lanes.get(path)
+        while lane is not None and lane.idle and not lane.waiting:
+            upstream = lane.idle.pop()
+            if upstream.is_usable:
+                return upstream
+        return None
+
+    async def connect(self, path: str) -> Upstream:
+        """
+        Return a connection that was not idle: a new one, or one just given back.
+
+        Raises:
+            OSError: The server can't be reached.
+        """
+        lane = self._lanes.get(path)
+        if lane is None:
+            lane = self._lanes[path] = _Lane(path)
+        if lane.open < MAX_OPEN:
+            lane.open += 1
+        else:
+            upstream = await self._wait_in(lane)
+            if upstream is not None:
+                return upstream
+        try:
+            upstream = await self._open(path)
+        except BaseException:
+            self._free(lane)
+            raise
+        upstream.is_counted = True
+        return upstream
+
+    async def _wait_in(self, lane: _Lane) -> Upstream | None:
+        """Return a connection; None for the right to open one."""
+        turn: asyncio.Future[Upstream | None] = asyncio.get_running_loop().create_future()
+        lane.waiting.append(turn)
+        try:
+            upstream = await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_on(lane, turn.result())
+            else:
+                lane.waiting.remove(turn)
+            raise
+        if upstream is not None and not upstream.is_usable:
+            raise ConnectionResetError("the server closed the connection")
+        return upstream
+
+    async def _open(self, path: str) -> Upstream:
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await _connect(sock, path)
+            made = await loop.create_unix_connection(lambda: Upstream(self, path), sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        return made[1]
+
+    def take_back(self, upstream: Upstream) -> None:
+        """Keep a connection whose answer is complete, or give it to who waits."""
+        lane = self._lanes[upstream.path]
+        turn = _next(lane)
+        if turn is not None:
+            turn.set_result(upstream)
+        elif len(lane.idle) < MAX_IDLE:
+            upstream.idle_since = self._now
+            lane.idle.append(upstream)
+        else:
+            upstream.abort()
+
+    def forget(self, upstream: Upstream) -> None:
+        """Free the place of a connection that is lost."""
+        if not upstream.is_counted:
+            return
+        upstream.is_counted = False
+        lane = self._lanes[upstream.path]
+        with contextlib.suppress(ValueError):
+            lane.idle.remove(upstream)
+        self._free(lane)
+
+    def _pass_on(self, lane: _Lane, upstream: Upstream | None) -> None:
+        if upstream is None:
+            self._free(lane)
+        elif upstream.is_usable:
+            self.take_back(upstream)
+
+    def _free(self, lane: _Lane) -> None:
+        turn = _next(lane)
+        if turn is not None:
+            turn.set_result(None)
+            return
+        lane.open -= 1
+        if lane.open == 0:
+            del self._lanes[lane.path]
+
+    def sweep(self, now: float) -> None:
+        """Close what was idle for too long.  `now`: [monotonic s]."""
+        self._now = now
+        for lane in list(self._lanes.values()):
+            for upstream in [u for u in lane.idle if u.idle_since + IDLE_SECONDS <= now]:
+                lane.idle.remove(upstream)
+                upstream.abort()
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for lane in list(self._lanes.values()):
+            for upstream in lane.idle:
+                upstream.abort()
+            lane.idle.clear()
+
+
+def _next(lane: _Lane) -> "asyncio.Future[Upstream | None] | None":
+    while lane.waiting:
+        turn = lane.waiting.popleft()
+        if not turn.done():
+            return turn
+    return None
+
+
+async def _connect(sock: socket.socket, path: str) -> None:
+    for _ in range(CONNECT_ATTEMPTS):
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            await asyncio.sleep(CONNECT_RETRY_SECONDS)
+        else:
+            return
+    raise TimeoutError(f"{path} takes no more connections")

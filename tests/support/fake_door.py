@@ -1,0 +1,111 @@
+"""A supervisor's door whose routes, loads and refusals a test writes itself."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from modeld.core.entities import Header, Location, Model, ServerState
+from modeld.core.events import Event, LoadAsked, RequestEnded, RequestMoved, RequestStarted
+from modeld.supervisor.door import OnProgress, Route, Routes
+from modeld.wire.load import Loaded
+
+Loader = Callable[[LoadAsked, OnProgress | None], Awaitable[None]]
+
+
+def model(name: str, model_id: str = "") -> Model:
+    """Return a model of which only the names matter."""
+    location = Location(
+        tier="ssd",
+        path=f"/models/{name}.gguf",
+        shard_paths=(f"/models/{name}.gguf",),
+        size_bytes=1000,
+        mtime_ns=1_700_000_000_000_000_000,
+    )
+    header = Header(architecture="llama", context_tokens=512, quantisation="F16")
+    return Model(
+        id=model_id or name, name=name, size_bytes=1000, header=header, locations=(location,)
+    )
+
+
+class FakeDoor:
+    """Publishes what it is told, keeps what it hears, and loads as the test says."""
+
+    def __init__(self) -> None:
+        self.routes = Routes()
+        self.events: list[Event] = []
+        self.asked: list[LoadAsked] = []
+        self.loader: Loader | None = None
+
+    def add(self, name: str, *names: str, model_id: str = "") -> Model:
+        """Make a model known, under its name and these."""
+        added = model(name, model_id)
+        index = dict(self.routes.index)
+        for word in {added.id, name, *names}:
+            index[word] = (*index.get(word, ()), added.id)
+        models = {**self.routes.models, added.id: added}
+        self.routes = replace(self.routes, index=index, models=models)
+        return added
+
+    def serve(
+        self, name: str, socket_path: str, server_id: str = "s1", context_tokens: int = 0
+    ) -> None:
+        """Say that a server is ready."""
+        self._publish(name, ServerState.READY, socket_path, server_id, context_tokens)
+
+    def loading(self, name: str) -> None:
+        """Say that a server loads."""
+        self._publish(name, ServerState.LOADING, "", "s1", 0)
+
+    def _publish(
+        self, name: str, state: ServerState, path: str, server_id: str, context_tokens: int
+    ) -> None:
+        model_id = self.routes.find(name).id
+        route = Route(
+            server_id=server_id,
+            model_id=model_id,
+            socket_path=path,
+            state=state,
+            context_tokens=context_tokens,
+        )
+        self.routes = replace(self.routes, servers={**self.routes.servers, model_id: route})
+
+    def gone(self, name: str) -> None:
+        """Say that the server is gone."""
+        servers = dict(self.routes.servers)
+        servers.pop(self.routes.find(name).id, None)
+        self.routes = replace(self.routes, servers=servers)
+
+    def default(self, name: str) -> None:
+        """Set what answers a request that names no model."""
+        self.routes = replace(self.routes, default_model=name)
+
+    def submit(self, event: Event) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    async def ask(self, event: Event, on_progress: OnProgress | None = None) -> Struct:
+        """Load as the test says."""
+        assert isinstance(event, LoadAsked)
+        assert self.loader is not None, "nobody expected a load"
+        self.asked.append(event)
+        await self.loader(event, on_progress)
+        return Loaded(
+            model=event.selection.pattern, server_id="s1", address="", seconds=0, message=""
+        )
+
+    def in_flight(self) -> dict[str, int]:
+        """Return the requests that the loop thinks are running, by server, without the zeros."""
+        counts: Counter[str] = Counter()
+        for event in self.events:
+            if isinstance(event, RequestStarted):
+                counts[event.server_id] += 1
+            elif isinstance(event, RequestEnded):
+                counts[event.server_id] -= 1
+                assert counts[event.server_id] >= 0, "ended before it started"
+        return {server: count for server, count in counts.items() if count}
+
+    def count(self, kind: type[RequestStarted | RequestEnded | RequestMoved]) -> int:
+        """Return how many events of a kind came."""
+        return sum(isinstance(event, kind) for event in self.events)
