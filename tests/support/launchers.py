@@ -9,35 +9,19 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import psutil
+import pytest
 
 from modeld.core.entities import LaunchRecord
 from modeld.host.servers.direct import DirectServers
 from modeld.host.servers.records import Records
+from modeld.host.servers.systemd import SystemdServers
 from modeld.supervisor.ports import Emit, Servers
+from tests.support import units, user_systemd
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-class Launcher(Protocol):
-    """What the contract tests need of either."""
-
-    runtime: str
-
-    def make(self, emit: Emit) -> Servers:
-        """Return a new adapter, as a daemon that starts would build it."""
-
-    def visible(self, path: Path) -> Path:
-        """Return a path of that file where servers can read it."""
-
-    def pollute(self, variables: Mapping[str, str]) -> None:
-        """Set variables where servers would inherit them from."""
-
-    def start_in_a_daemon_that_is_killed(self, record: LaunchRecord) -> int:
-        """Start a server in another process, kill that, and return the server's pid."""
 
 
 # What a daemon does at its start, in a process that can be killed.
@@ -63,27 +47,22 @@ asyncio.run(main())
 
 def make(kind: str, emit: Emit, runtime: str) -> Servers:
     """Return an adapter of either kind."""
-    return DirectServers(emit, runtime)
+    if kind == "direct":
+        return DirectServers(emit, runtime)
+    return SystemdServers(emit, runtime, os.environ["DBUS_SESSION_BUS_ADDRESS"])
 
 
-class DirectLauncher:
-    """Processes of our own."""
+class AnyLauncher:
+    """What both have in common."""
 
-    kind = "direct"
+    kind: str
 
     def __init__(self, runtime: str) -> None:
         self.runtime = runtime
 
     def make(self, emit: Emit) -> Servers:
-        """Return a new adapter."""
+        """Return a new adapter, as a daemon that starts would build it."""
         return make(self.kind, emit, self.runtime)
-
-    def visible(self, path: Path) -> Path:
-        """Return the same path: nothing is hidden from them."""
-        return path
-
-    def pollute(self, variables: Mapping[str, str]) -> None:
-        """Do nothing: the test's own environment is what they would inherit."""
 
     def start_in_a_daemon_that_is_killed(self, record: LaunchRecord) -> int:
         """Start a server in another process, kill that, and return the server's pid."""
@@ -99,14 +78,64 @@ class DirectLauncher:
             daemon.wait()
         return pid
 
+    def pollute(self, variables: Mapping[str, str]) -> None:
+        """Set variables where servers would inherit them from."""
+
+
+class DirectLauncher(AnyLauncher):
+    """Processes of our own; they would inherit from the test itself."""
+
+    kind = "direct"
+
+
+class SystemdLauncher(AnyLauncher):
+    """Units of the private user manager that the tests run below."""
+
+    kind = "systemd"
+
+    def pollute(self, variables: Mapping[str, str]) -> None:
+        """Set variables in the manager."""
+        words = [f"{name}={value}" for name, value in variables.items()]
+        systemctl("set-environment", *words)
+
+    def clean(self) -> None:
+        """End what is left, and forget it."""
+        systemctl("kill", "--signal=KILL", "modeld-llama@*.service", check=False)
+        systemctl("reset-failed", check=False)
+        names = [line.partition("=")[0] for line in systemctl("show-environment").splitlines()]
+        ours = [name for name in names if name.startswith(("LLAMA_", "LD_", "GGML_"))]
+        if ours:
+            systemctl("unset-environment", *ours)
+
+
+def systemctl(*words: str, check: bool = True) -> str:
+    """Run `systemctl --user` and return what it prints."""
+    done = subprocess.run(
+        ["systemctl", "--user", *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert not check or done.returncode == 0, f"systemctl {words}: {done.stderr}"
+    return done.stdout
+
 
 @contextlib.contextmanager
-def launcher(kind: str) -> Iterator[Launcher]:
+def launcher(kind: str) -> Iterator[AnyLauncher]:
     """Return a launcher of a kind; its servers and its directory end with the context."""
-    runtime = tempfile.mkdtemp(prefix="m", dir="/tmp")
+    if kind == "direct":
+        runtime = tempfile.mkdtemp(prefix="m", dir="/tmp")
+        yield_this: AnyLauncher = DirectLauncher(runtime)
+    else:
+        if not user_systemd.is_inside():
+            pytest.skip("needs `python -m tests.support.user_systemd -- pytest -m systemd`")
+        units.install(units.user_directory())
+        systemctl("daemon-reload")
+        runtime = f"{os.environ['XDG_RUNTIME_DIR']}/modeld"
+        Path(runtime).mkdir(mode=0o700)
+        yield_this = SystemdLauncher(runtime)
     try:
-        yield DirectLauncher(runtime)
+        yield yield_this
     finally:
+        if isinstance(yield_this, SystemdLauncher):
+            yield_this.clean()
         end_processes_below(runtime)
         shutil.rmtree(runtime, ignore_errors=True)
 

@@ -1,0 +1,43 @@
+"""The unit files, put where a user manager finds them, with their placeholders filled in."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import modeld
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCE = ROOT / "systemd"
+PACKAGE = Path(modeld.__file__).parent
+DROP_INS = ("modeld-llama@.service.d/10-sandbox.conf", "modeld-llama@.service.d/20-cpu.conf")
+UNITS = (
+    "app-modeld.slice",
+    "modeld-http.socket",
+    "modeld-llama@.service",
+    "modeld.service",
+    "modeld.socket",
+)
+
+
+def user_directory() -> Path:
+    """Return where this user's own units lie."""
+    return Path(os.environ["HOME"], ".config", "systemd", "user")
+
+
+def install(directory: Path, drop_ins: tuple[str, ...] = DROP_INS) -> None:
+    """Put the units and some drop-ins into a directory, as `make install` does."""
+    places = {
+        "@BINDIR@": str(Path(sys.executable).parent),
+        "@LIBEXECDIR@": str(SOURCE),
+        "@PYTHON@": sys.executable,
+        "@PACKAGEDIR@": str(PACKAGE),
+    }
+    for name in (*UNITS, *drop_ins):
+        text = (SOURCE / name).read_text()
+        for placeholder, value in places.items():
+            text = text.replace(placeholder, value)
+        target = directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(stat.S_IRUSR | stat.S_IWUSR)
