@@ -1,6 +1,7 @@
 """Commands about the daemon itself: `logs`, `events`, `wait`, `reload`, `version`."""
 
 import time
+from typing import NoReturn
 
 from msgspec import msgpack
 
@@ -27,31 +28,40 @@ from modeld.wire.load import Done, Wait
 LINES = 50
 LOOK_AGAIN_S = 0.5
 FOLLOWED_LINES = 500
-"""How many lines each look asks for: more than a server writes in the time between two."""
+"""How many lines each look asks for: more than a server writes between two."""
 DAEMON_WAIT_S = 30.0
 
 
 def logs(session: Session) -> int:
     """Print the last log lines, and go on as more come."""
     selector = session.selector()
-    lines = LINES if session.options.lines is None else session.options.lines
-    reply = session.ask(AskLogs(selector=selector, lines=max(1, lines)), Logs)
-    if not session.options.follow:
-        shown = reply.lines[len(reply.lines) - lines :] if lines < len(reply.lines) else reply.lines
-        if session.json:
-            session.print_json({"lines": shown, "source": reply.source})
-        else:
-            session.print(view.log_text(shown, session.screen))
-            if session.verbose:
-                session.say(f"more: {reply.source}\n")
-        return 0
-    session.streaming = session.json
-    _print_lines(session, reply.lines)
-    seen = reply.lines
+    wanted = LINES if session.options.lines is None else session.options.lines
+    follow = session.options.follow
+    ask = AskLogs(selector=selector, lines=FOLLOWED_LINES if follow else max(1, wanted))
+    reply = session.ask(ask, Logs)
+    shown = reply.lines[max(0, len(reply.lines) - wanted) :]
+    if follow:
+        session.streaming = session.json
+        _print_lines(session, shown)
+        _follow(session, ask, reply.lines)
+    elif session.json:
+        session.print_json({"lines": shown, "source": reply.source})
+    else:
+        session.print(view.log_text(shown, session.screen))
+        if session.verbose:
+            session.say(f"more: {reply.source}\n")
+    return 0
+
+
+def _follow(session: Session, ask: AskLogs, seen: tuple[str, ...]) -> NoReturn:
+    """Look again and again; works wherever the lines are kept, with a journal or without."""
     while True:
         time.sleep(LOOK_AGAIN_S)
-        now = session.ask(AskLogs(selector=selector, lines=FOLLOWED_LINES), Logs).lines
-        _print_lines(session, unseen(seen, now))
+        now = session.ask(ask, Logs).lines
+        fresh = unseen(seen, now)
+        if seen and len(fresh) == FOLLOWED_LINES:
+            session.say("... lines came faster than they could be read here\n")
+        _print_lines(session, fresh)
         seen = now
 
 
@@ -59,16 +69,13 @@ def unseen(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
     """
     Return the lines of `now` that came after those of `before`.
 
-    Both are the end of one log.  The longest end of `before` that stands somewhere at the start
-    of `now`, or within it, is what was seen; where there is none, all of `now` is new.
+    Both are the last lines of one log, at most `FOLLOWED_LINES`.  The longest end of `before` that
+    `now` begins with was seen already; where there is none, the log began anew or ran away.
     """
-    if not before:
-        return now
     for start in range(len(before)):
         tail = before[start:]
-        for end in range(len(now), len(tail) - 1, -1):
-            if now[end - len(tail) : end] == tail and (end == len(tail) or start == 0):
-                return now[end:]
+        if now[: len(tail)] == tail:
+            return now[len(tail) :]
     return now
 
 

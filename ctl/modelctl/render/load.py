@@ -37,7 +37,8 @@ def loaded_text(reply: Loaded, screen: Screen) -> str:
         f"{format_bytes(reply.memory_bytes)} of memory" if reply.memory_bytes else "",
         f"context {reply.context_tokens}" if reply.context_tokens else "",
         f"from {reply.tier}" if reply.tier else "",
-        f"http://{reply.address}" if reply.address else "",
+        # The usual sentence names the address already.
+        f"http://{reply.address}" if reply.address and reply.address not in reply.message else "",
     ]
     lines = [
         f"{mark('●', 'success', screen)}{clean(reply.message)}",

@@ -3,7 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from modelctl.commands.daemon import unseen
 from modeld.errors import STATUSES, ErrorCode
 from modeld.wire.codec import Failure, Progress
 from modeld.wire.daemon import (
@@ -308,6 +311,37 @@ def test_logs_follow_prints_each_line_once(
     result = modelctl("logs", "-f")
 
     assert (result.status, result.out) == (75, "a\nb\nc\nd\ne\n")
+
+
+@given(st.lists(st.integers(0, 6), max_size=30), st.integers(3, 12))
+def test_unseen_finds_every_line_that_was_written_meanwhile(growth: list[int], window: int) -> None:
+    """Whatever the pace, as long as it is slower than the window that is looked through."""
+    log: list[str] = []
+    printed: list[str] = []
+    seen: tuple[str, ...] = ()
+    for count in growth:
+        log += [str(len(log) + n) for n in range(min(count, window - 1))]
+        now = tuple(log[-window:])
+        printed += unseen(seen, now)
+        seen = now
+
+    assert printed == log
+
+
+def test_unseen_takes_a_log_that_began_anew_for_new() -> None:
+    """A model that is loaded again has another server, and another log."""
+    assert unseen(("a", "b"), ("x", "y")) == ("x", "y")
+
+
+def test_logs_follow_begins_with_as_many_lines_as_were_asked_for(
+    daemon: FakeDaemon, modelctl: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`-n 0 -f` shows only what is new."""
+    monkeypatch.setattr("modelctl.commands.daemon.LOOK_AGAIN_S", 0.001)
+    looks = iter([("a", "b"), ("a", "b", "c")])
+    daemon.on_call(AskLogs, lambda *_: [_next_look(looks)])
+
+    assert modelctl("logs", "-f", "-n", "0").out == "c\n"
 
 
 def _next_look(looks: "object") -> "Logs | Failure":
