@@ -12,6 +12,6 @@ The client of modeld: a command line that asks over a ZeroMQ socket and prints t
 What a command does not use, it does not import: start-up is most of what modelctl costs.
 """
 
-from modeld.version import VERSION as __version__
+from modeld.version import VERSION
 
-__all__ = ["__version__"]
+__version__ = VERSION
