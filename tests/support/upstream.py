@@ -51,6 +51,10 @@ class Answering:
         """Be gone at once."""
         self._writer.transport.abort()
 
+    def close(self) -> None:
+        """Close once everything is sent."""
+        self._writer.close()
+
     async def until_gone(self) -> None:
         """Wait until the other side closes."""
         while await self._reader.read(65536):
