@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import glob
+import logging
 import os
 import signal
 import socket
@@ -24,7 +25,7 @@ from modeld.core.events import ConfigRead, Event, ReloadAsked, StopAsked, Tick
 from modeld.errors import ConfigInvalid, ModeldError
 from modeld.gateway.server import Gateway
 from modeld.host.clock import SystemClock
-from modeld.host.directories import prepare_runtime, take_lock
+from modeld.host.directories import check_socket, prepare_runtime, take_lock
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
 from modeld.host.notify import ServiceManager, listen_fds
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             print("the configuration is valid")
             return 0
+        check_socket(socket_path(settings.environment, os.getuid()))
         prepare_runtime(settings.runtime)
         with take_lock(settings.runtime):
             return uvloop.run(_serve(settings, config))
@@ -173,6 +175,7 @@ async def _serve(settings: Settings, config: Config) -> int:
 def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
     """Build every adapter of this machine."""
     journal = SystemJournal(settings.environment, config.log.level)
+    logging.getLogger().addHandler(journal.handler())
     return Ports(
         clock=SystemClock(),
         servers=_servers(settings, config, emit),

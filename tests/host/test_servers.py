@@ -160,7 +160,7 @@ async def test_exit_tells_status_and_last_lines_when_a_server_dies_at_start(
 
     assert (exit_.how, exit_.code) == ("exited", 3)
     assert exit_.lines[-1] == "complaint 29"
-    assert len(exit_.lines) == 20
+    assert "complaint 0" in exit_.lines
     assert exit_.ended_at is not None
 
 

@@ -465,3 +465,24 @@ def test_any_damage_is_survived_and_nothing_is_deleted(data: st.DataObject) -> N
         assert _load(directory).state == loaded.state
     finally:
         shutil.rmtree(directory)
+
+
+def test_only_good_file_outlives_a_save_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After damage the one before is all there is, until the new one is there."""
+    _save(tmp_path, STATE, replace(STATE, generation=8))
+    (tmp_path / "stats.json.prev").write_bytes(encode(STATE, MOMENT))
+    (tmp_path / "stats.json").write_bytes(b"{")
+    rename = os.rename
+
+    def refuse(*names: str, **directories: int) -> None:
+        if directories:  # what is set aside is renamed by its path
+            raise OSError(5, "Input/output error")
+        rename(*names)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    (told,) = _save(tmp_path, replace(STATE, generation=9))
+
+    assert isinstance(told, StateNotSaved)
+    assert _load(tmp_path).state == STATE

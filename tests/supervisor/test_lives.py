@@ -330,3 +330,18 @@ async def test_bug_in_the_loop_ends_the_daemon_instead_of_freezing_it() -> None:
     assert machine.supervisor.finished.is_set()
     with pytest.raises(RuntimeError, match="a bug"):
         await machine.supervisor.wait_finished()
+
+
+@asynchronous
+async def test_load_that_stands_still_says_so_and_not_that_it_was_killed() -> None:
+    """SIGKILL is what modeld did about it, not what was wrong."""
+    machine = FakeMachine(Config(servers=Servers(start_stall_seconds=60)))
+    await machine.start("tool")
+    task = machine.request(LoadAsked, selection=named("tool"))
+    await machine.settle()
+    await machine.pass_time(61, step=61)
+    await machine.ends(machine.server("tool").id, Exit(how="signalled", code=9))
+
+    with pytest.raises(ServerFailed, match="made no progress for 1m"):
+        await task
+    assert "made no progress" in failed(machine)[0]

@@ -4,8 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.config.schema import Config, Entry, Load, Models, Servers, Storage
-from modeld.core.events import ConfigRead, ReloadAsked
-from modeld.errors import ConfigInvalid
+from modeld.core.events import BinaryProbed, ConfigRead, ReloadAsked
+from modeld.errors import ConfigInvalid, ServerFailed
+from modeld.supervisor.ports import no_binary
 from tests.supervisor.test_loads import UNTHROTTLED, load
 from tests.support.fake_ports import FakeMachine
 from tests.support.running import asynchronous
@@ -95,3 +96,33 @@ async def test_reload_names_keys_that_need_a_restart() -> None:
     reply = await reload(machine, Config(servers=Servers(launcher="direct")))
 
     assert reply.needs_restart == ("servers.launcher",)
+
+
+@asynchronous
+async def test_reload_finds_a_binary_that_was_missing() -> None:
+    """Whoever has just installed llama-server must not have to restart modeld."""
+    machine = FakeMachine(UNTHROTTLED)
+    found, machine.hardware.binary = machine.hardware.binary, no_binary("there is no llama-server")
+    await machine.start("tool")
+    with pytest.raises(ServerFailed, match="there is no llama-server"):
+        await load(machine, "tool")
+    machine.hardware.binary = found
+    await reload(machine, UNTHROTTLED)
+
+    assert (await load(machine, "tool")).model == "tool"
+
+
+@asynchronous
+async def test_restart_of_a_dead_server_waits_for_the_binary_that_is_being_asked() -> None:
+    """Nothing can be started before it is known how, and nothing may fall over that."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    await load(machine, "tool")
+    machine.world.binary = None
+    await machine.ends(machine.server("tool").id)
+    await machine.pass_time(5)
+    assert len(machine.servers.started) == 1
+
+    machine.emit(BinaryProbed(binary=machine.hardware.binary))
+    await machine.settle()
+    assert len(machine.servers.started) == 2

@@ -121,7 +121,11 @@ async def test_uses_wait_in_memory_while_the_disk_refuses() -> None:
 async def test_state_of_a_newer_modeld_is_never_written() -> None:
     """D5: a downgrade must not destroy what it does not understand."""
     machine = FakeMachine()
-    machine.store.loaded = Loaded(state=State(nicknames={"foo": "tool"}), read_only=True)
+    machine.store.loaded = Loaded(
+        state=State(nicknames={"foo": "tool"}),
+        problems=("stats.json is of a newer modeld",),
+        read_only=True,
+    )
     await machine.start("tool")
     await load(machine, "tool")
     await machine.pass_time(5)

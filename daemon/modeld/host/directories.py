@@ -12,9 +12,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from modeld.errors import Busy, NotPermitted
+from modeld.errors import Busy, ConfigInvalid, NotPermitted
+from modeld.wire.endpoint import MAX_PATH_BYTES
 
 SUBDIRECTORIES = ("launch", "kids")
+LONGEST_NAME = "kids/0123456789abcdef.sock"
 
 
 def prepare_runtime(path: str) -> None:
@@ -22,9 +24,11 @@ def prepare_runtime(path: str) -> None:
     Make the runtime directory and what belongs in it.
 
     Raises:
+        ConfigInvalid: No socket could be made in it: its path is too long.
         NotPermitted: Something is there that another user owns or may write to.
         OSError: It can't be made.
     """
+    check_socket(f"{path}/{LONGEST_NAME}")
     for directory in (Path(path), *(Path(path) / name for name in SUBDIRECTORIES)):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.lstat(directory)
@@ -35,6 +39,21 @@ def prepare_runtime(path: str) -> None:
             )
         if stat.S_IMODE(found.st_mode) & 0o077:
             directory.chmod(0o700)
+
+
+def check_socket(path: str) -> None:
+    """
+    Check that a socket can have this path.
+
+    Raises:
+        ConfigInvalid: It is too long.
+    """
+    over = len(os.fsencode(path)) - MAX_PATH_BYTES
+    if over > 0:
+        raise ConfigInvalid(
+            f"no socket can have a path as long as {path}",
+            hint=f"shorten XDG_RUNTIME_DIR or MODELD_SOCKET by {over} bytes",
+        )
 
 
 @contextlib.contextmanager

@@ -181,15 +181,20 @@ class FileStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            # The one before is a convenience: a file system without hard links does without.
-            with contextlib.suppress(OSError):
-                os.unlink(self._previous.name, dir_fd=directory)
-            with contextlib.suppress(OSError):
-                os.link(NAME, self._previous.name, src_dir_fd=directory, dst_dir_fd=directory)
+            self._keep_previous(directory)
             os.rename(temporary, NAME, src_dir_fd=directory, dst_dir_fd=directory)
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def _keep_previous(self, directory: int) -> None:
+        """Give the file its second name; a file system without hard links does without."""
+        if not self._path.exists():
+            return  # it was damaged: until the new one is there, the one before is all there is
+        with contextlib.suppress(OSError):
+            os.unlink(self._previous.name, dir_fd=directory)
+        with contextlib.suppress(OSError):
+            os.link(NAME, self._previous.name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def _keep_foreign(self) -> None:
         """Keep what somebody else wrote into the file's place meanwhile: an editor, a restore."""

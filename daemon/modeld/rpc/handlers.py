@@ -208,6 +208,8 @@ async def logs(call: Call) -> Struct:
             hint="journalctl --user -t modeld has what was before",
         )
     found = await world.ports.servers.log_lines(record.server_id, ask.lines)
+    if not found:  # its log went with it
+        found = world.last_words.get(model.id, ())[-ask.lines :]
     unit = f"journalctl --user -u modeld-llama@{record.server_id}"
     source = unit if world.ports.servers.kind == "systemd" else record.log_path
     return daemon_messages.Logs(lines=tuple(found), source=source)

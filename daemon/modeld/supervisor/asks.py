@@ -7,11 +7,10 @@ Names and pins are acknowledged when they are on the disk; an unload when the pr
 from modeld.core.entities import Model, Server, State
 from modeld.core.events import NamesAsked, PinAsked, Selection, UnloadAsked
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
-from modeld.core.resolve import select
 from modeld.errors import ModeldError, Pinned, ServerFailed, Usage
+from modeld.supervisor.choosing import choose
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
-from modeld.supervisor.ranking import ranks
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Phase, Unloading, World
 from modeld.wire.codec import Progress
@@ -169,8 +168,7 @@ class Asks:
         Raises:
             ModeldError: None or several are.
         """
-        world = self._world
-        return select(selection, world.models, world.state, ranks(world)).model
+        return choose(self._world, selection).model
 
 
 def refused(world: World, request_id: str, error: ModeldError) -> None:

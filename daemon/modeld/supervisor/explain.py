@@ -52,6 +52,8 @@ def start_hint(server: Server, event: ServerExited) -> str:
     """Return what may help, read off the engine's last words."""
     text = "\n".join(event.exit.lines).lower()
     name = server.record.model_name
+    if event.exit.how == "not-started":
+        return "modelctl status names the llama-server; once it is right again: modelctl reload"
     for words, hint in (
         ("out of memory", f"not enough memory: modelctl load {name} -- -c 4096, or fewer layers"),
         ("failed to allocate", "not enough memory: try a smaller context (-- -c 4096)"),

@@ -20,6 +20,10 @@ from modeld.wire.codec import Progress
 from modeld.wire.load import Loaded
 
 GATEWAY_PORT = "gateway"
+BINARY_HINT = (
+    "install llama-server, set servers.binary, or pip install 'modeld[engine]'; "
+    "then: modelctl reload"
+)
 
 
 class Jobs:
@@ -112,6 +116,10 @@ class Jobs:
         if model is None:
             gone = ServerFailed(f"{job.want.name} is gone from the disks", hint="modelctl list")
             return self._fail(job, gone)
+        if world.binary is None:  # it is being asked for its options; its answer comes here again
+            return None
+        if world.binary.problem:
+            return self._fail(job, ServerFailed(world.binary.problem, hint=BINARY_HINT))
         record = launch_record(world, job.want, model, asked=job.arguments, one_off=job.one_off)
         job.phase, job.server_id = Phase.LOADING, record.server_id
         for request_id in job.waiters:

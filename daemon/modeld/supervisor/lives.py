@@ -182,6 +182,7 @@ class Lives:
             world.ports.servers.forget(event.server_id)
             return None
         self._count(server, event.exit)
+        self._keep_last_words(server.record.model_id, event.exit)
         self._apply(server.id, Trigger.EXITED)
         gone = world.servers.pop(server.id)
         world.motions.pop(server.id, None)
@@ -190,7 +191,7 @@ class Lives:
         if gone.stopping_because:
             self._note("server-stopped", gone.record, f"{gone.record.model_name} is unloaded: "
                        f"{gone.stopping_because}")  # fmt: skip
-            if not gone.stopping_because.startswith(STALLED):
+            if not gone.stopping_because.startswith((STALLED, STUCK)):
                 return gone
         self._note_death(gone, event.exit, gone.stopping_because or cause)
         return gone
@@ -202,6 +203,7 @@ class Lives:
         now = self._world.ports.clock.monotonic()
         for server in tuple(self._world.servers.values()):
             if server.deadline and now >= server.deadline:
+                self._note_stuck(server)
                 self._apply(server.id, Trigger.DEADLINE)
         self._look_for_stalls(now)
         if now - self._measured_at >= MEASURE_SECONDS:
@@ -214,6 +216,13 @@ class Lives:
         """Put the run time so far of all servers into the state: a heartbeat, or the end."""
         for server in tuple(self._world.servers.values()):
             self._count(server, None)
+
+    def _note_stuck(self, server: Server) -> None:
+        """Remember why a server is killed that never became ready."""
+        if server.state in {ServerState.STARTING, ServerState.LOADING}:
+            patience = settings.limits(self._world.config).start_stall_seconds
+            because = f"{STUCK} for {format_duration(patience)} while it loaded"
+            self._world.servers[server.id] = replace(server, stopping_because=because)
 
     def _look_for_stalls(self, now: float) -> None:
         world = self._world
@@ -303,6 +312,14 @@ class Lives:
         if after is not state:
             self._saver.observe(after)
 
+    def _keep_last_words(self, model_id: str, ended: Exit) -> None:
+        """Keep the end of a log that goes with its server, for whoever asks why it died."""
+        kept = self._world.last_words
+        kept.pop(model_id, None)
+        kept[model_id] = ended.lines
+        if len(kept) > MAX_LAST_WORDS:
+            del kept[next(iter(kept))]
+
     def _note_death(self, server: Server, ended: Exit, cause: str) -> None:
         """Remember a death that nobody ordered, and decide whether to start again."""
         world = self._world
@@ -346,7 +363,10 @@ class Lives:
 
 
 STALLED = "moved none of"
+STUCK = "made no progress"
 """How the reason begins when a server is stopped because it hangs: that is a death too."""
+MAX_LAST_WORDS = 16
+"""Of how many models the log of a server that is gone is kept."""
 
 
 def utc(seconds: float) -> datetime:

@@ -11,14 +11,14 @@ from modeld.core.entities import Model, Origin, Server, ServerState, State
 from modeld.core.events import CancelAsked, LoadAsked, WaiterLeft
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
 from modeld.core.plan import Want
-from modeld.core.resolve import Chosen, select
+from modeld.core.resolve import Chosen
 from modeld.core.stats import store_arguments
 from modeld.errors import Busy, Cancelled, Inactive, ModeldError, ServerFailed, Unavailable
 from modeld.supervisor import settings
-from modeld.supervisor.jobs import GATEWAY_PORT, Jobs
+from modeld.supervisor.choosing import choose
+from modeld.supervisor.jobs import BINARY_HINT, GATEWAY_PORT, Jobs
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
-from modeld.supervisor.ranking import ranks
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, Waiter, World
 from modeld.wire.codec import Progress
@@ -49,7 +49,7 @@ class Loads:
             world.deferred.append(ask)
             world.tell(ask.request_id, Progress(phase="queue", text="looking at the disks"))
             return
-        chosen = select(ask.selection, world.models, world.state, ranks(world))
+        chosen = choose(world, ask.selection)
         waiter = world.waiter(ask.request_id)
         if len(chosen.candidates) > 1:
             waiter.candidates = tuple(
@@ -215,12 +215,10 @@ class Loads:
     def _check(self, ask: LoadAsked, model: Model, asked: tuple[str, ...]) -> None:
         """Refuse what can be refused before anything is touched."""
         world = self._world
-        assert world.binary is not None
+        if world.binary is None:
+            raise Busy("llama-server is being asked for its options", retry_after_s=1)
         if world.binary.problem:
-            raise ServerFailed(
-                world.binary.problem,
-                hint="install llama-server, set servers.binary, or pip install 'modeld[engine]'",
-            )
+            raise ServerFailed(world.binary.problem, hint=BINARY_HINT)
         folders = settings.folders(world.config, world.home)
         argv.check_arguments(asked, world.binary, [folder.path for folder in folders])
         now = world.ports.clock.now()

@@ -18,6 +18,7 @@ def load_state(world: World) -> None:
     """Read the state file, and say what was wrong with it."""
     loaded = world.ports.store.load()
     world.state, world.state_read_only = loaded.state, loaded.read_only
+    world.state_problems = tuple(loaded.problems)
     for sentence in loaded.problems:
         world.ports.journal.record("state-repaired", sentence, priority=4)
 

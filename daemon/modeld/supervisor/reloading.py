@@ -45,8 +45,10 @@ class Reloading:
             listener(new)
         if old.storage != new.storage:
             self.look_at_folders()
-        if old.servers.binary != new.servers.binary:
-            world.ports.hardware.probe_binary(expand(new.servers.binary, world.home))
+        # always: it may have been installed or upgraded, and the answer is cached by file
+        if world.binary is None or world.binary.problem or old.servers.binary != new.servers.binary:
+            world.binary = None  # loads wait for the answer
+        world.ports.hardware.probe_binary(expand(new.servers.binary, world.home))
         kept = self._restart_concerned(old, new)
         text = "; ".join(changed) or "nothing changed"
         world.ports.journal.record("config-reloaded", f"configuration read again: {text}")
@@ -62,8 +64,8 @@ class Reloading:
         """Watch and scan the folders of the configuration in force."""
         world = self._world
         folders = settings.folders(world.config, world.home)
-        world.folder_problems = tuple(world.ports.watcher.watch(folders))
-        for sentence in world.folder_problems:
+        world.watch_problems = tuple(world.ports.watcher.watch(folders))
+        for sentence in world.watch_problems:
             world.ports.journal.record("folder-polled", sentence, priority=5)
         world.scanning = True
         world.ports.scanner.scan(folders)

@@ -58,7 +58,12 @@ class Saver:
         `change` gets the newest state and returns the new one; it may refuse by a ModeldError.
         """
         if self._world.state_read_only:
-            failed(NotSaved("the state file is of a newer modeld and is not overwritten"))
+            failed(
+                NotSaved(
+                    f"not changed: {'; '.join(self._world.state_problems)}",
+                    hint="run the newer modeld, or move the file away and restart modeld",
+                )
+            )
         elif len(self._commits) >= MAX_QUEUED:
             failed(NotSaved(f"{MAX_QUEUED} changes wait for the disk already"))
         else:

@@ -17,9 +17,8 @@ from modeld.core.events import Selection
 from modeld.core.fit import booked_bytes
 from modeld.core.names import nicknames_of, slots_of
 from modeld.core.plan import can_load
-from modeld.core.resolve import select
 from modeld.errors import ModeldError
-from modeld.supervisor import settings
+from modeld.supervisor import choosing, settings
 from modeld.supervisor.ranking import ranks, terms
 from modeld.supervisor.world import World
 from modeld.units import GIB
@@ -45,7 +44,7 @@ def choose(world: World, selection: Selection) -> Model:
     Raises:
         ModeldError: None, or several where one was wanted.
     """
-    return select(selection, world.models, world.state, ranks(world)).model
+    return choosing.choose(world, selection).model
 
 
 def models(world: World, patterns: Sequence[str]) -> Models:
@@ -222,7 +221,7 @@ def status(world: World, selection: Selection | None) -> StatusReport:
         models_on_disk=len(world.models),
         scanning=world.scanning,
         disk_bytes=disk_bytes,
-        saved=f"not saved: {saving.problem}" if saving.problem else "",
+        saved=saving.problem,
         warnings=_warnings(world),
         exists=exists,
         loaded=loaded,
@@ -295,11 +294,14 @@ def _loaded_model(world: World, server: Server) -> LoadedModel:
 
 
 def _warnings(world: World) -> tuple[str, ...]:
-    warnings = [*world.folder_problems, *world.file_problems]
+    warnings = [
+        *world.state_problems,
+        *world.folder_problems,
+        *world.watch_problems,
+        *world.file_problems,
+    ]
     if world.binary is not None and world.binary.problem:
         warnings.append(world.binary.problem)
-    if world.state_read_only:
-        warnings.append("the state file is of a newer modeld: nothing is saved")
     return tuple(warnings)
 
 

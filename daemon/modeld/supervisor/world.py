@@ -104,55 +104,63 @@ class Saving:
     problem: str = ""
 
 
+@dataclass(eq=False)
 class World:
     """Everything that the loop owns."""
 
-    def __init__(
-        self, ports: Ports, config: Config, runtime_directory: str, home: str = "/"
-    ) -> None:
-        self.ports = ports
-        self.config = config
-        self.runtime_directory = runtime_directory
-        self.home = home
-        self.device_environment: Mapping[str, str] = {}
-        """What of the daemon's own environment a server may see."""
+    ports: Ports
+    config: Config
+    runtime_directory: str
+    home: str = "/"
+    device_environment: Mapping[str, str] = field(default_factory=dict)
+    """What of the daemon's own environment a server may see."""
 
-        self.state = State()
-        self.state_read_only = False
-        self.saving = Saving()
+    state: State = field(default_factory=State)
+    state_read_only: bool = False
+    state_problems: tuple[str, ...] = ()
+    """What was wrong with the state file at the start."""
+    saving: Saving = field(default_factory=Saving)
 
-        self.models: Mapping[str, Model] = {}
-        self.file_problems: tuple[str, ...] = ()
-        self.folder_problems: tuple[str, ...] = ()
-        self.scanning = False
-        self.surveyed = False
-        """Whether the disks were looked at once."""
-        self.last_scan_at = 0.0
+    models: Mapping[str, Model] = field(default_factory=dict)
+    file_problems: tuple[str, ...] = ()
+    folder_problems: tuple[str, ...] = ()
+    """Folders that the last scan could not read."""
+    watch_problems: tuple[str, ...] = ()
+    """Folders whose changes are not noticed at once."""
+    scanning: bool = False
+    surveyed: bool = False
+    """Whether the disks were looked at once."""
+    last_scan_at: float = 0.0
 
-        self.binary: Binary | None = None
-        self.machine = Machine(memory_bytes=0)
+    binary: Binary | None = None
+    machine: Machine = field(default_factory=lambda: Machine(memory_bytes=0))
 
-        self.servers: dict[str, Server] = {}
-        """In the order of their start."""
-        self.motions: dict[str, Motion] = {}
-        self.jobs: list[Job] = []
-        self.unloadings: list[Unloading] = []
-        self.deaths: dict[str, Deaths] = {}
-        self.last_records: dict[str, LaunchRecord] = {}
-        """Model id -> what its server was started with last, to start it again."""
+    servers: dict[str, Server] = field(default_factory=dict)
+    """In the order of their start."""
+    motions: dict[str, Motion] = field(default_factory=dict)
+    jobs: list[Job] = field(default_factory=list)
+    unloadings: list[Unloading] = field(default_factory=list)
+    deaths: dict[str, Deaths] = field(default_factory=dict)
+    last_records: dict[str, LaunchRecord] = field(default_factory=dict)
+    """Model id -> what its server was started with last, to start it again."""
+    last_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Model id -> the last log lines of its last server that is gone; of a few models."""
 
-        self.waiters: dict[str, Waiter] = {}
-        self.deferred: list[Event] = []
-        """Requests that came before the first look at the disks."""
-        self.routes = Routes()
-        self.on_config: list[Callable[[Config], object]] = []
-        """Called with every new configuration: for the doors, which read their own part."""
-        self.gateway_addresses: tuple[str, ...] = ()
-        self.started_at = ports.clock.monotonic()
-        self.pid = 0
-        """Of modeld."""
-        self.stopping = False
-        self.done = False
+    waiters: dict[str, Waiter] = field(default_factory=dict)
+    deferred: list[Event] = field(default_factory=list)
+    """Requests that came before the first look at the disks."""
+    routes: Routes = field(default_factory=Routes)
+    on_config: list[Callable[[Config], object]] = field(default_factory=list)
+    """Called with every new configuration: for the doors, which read their own part."""
+    gateway_addresses: tuple[str, ...] = ()
+    started_at: float = field(init=False)
+    pid: int = 0
+    """Of modeld."""
+    stopping: bool = False
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self.started_at = self.ports.clock.monotonic()
 
     # --- answering ---------------------------------------------------------------------------
 

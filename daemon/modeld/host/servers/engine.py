@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 EXIT_LINE = b"cmd_router_to_child:exit\n"
-LAST_LINES = 20
-"""How many lines of its log tell why it ended."""
+LAST_LINES = 50
+"""How many lines of its log tell why it ended; `modelctl logs` has no more when it is gone."""
 LOG_LIMIT_BYTES = 4 * 1024**2
 LOG_KEPT_BYTES = 64 * 1024
 LINE_LIMIT = 2000

@@ -26,6 +26,7 @@ from modeld.core.entities import LaunchRecord, Process
 RECORD_VERSION = 1
 RECORD_LIMIT_BYTES = 4 * 1024**2  # argv and environment together cannot be longer than 2 MiB
 _RECORD_NAME = re.compile(r"([a-z0-9]{16})\.json")
+_HALF = ".new"
 
 
 class RecordPaths(Struct, frozen=True, kw_only=True):
@@ -75,6 +76,7 @@ class Records:
 
     def read_all(self) -> tuple[list[LaunchRecord], list[str]]:
         """Return all records, oldest first, and the ids of those that had to be set aside."""
+        self._remove_halves()
         records, damaged = [], []
         for path in self._files():
             server_id = path.name.removesuffix(".json")
@@ -86,6 +88,11 @@ class Records:
                     path.rename(f"{path}.damaged")
                 damaged.append(server_id)
         return sorted(records, key=lambda record: record.created_at), damaged
+
+    def _remove_halves(self) -> None:
+        """Remove records that a crash left half written; nothing was started from them."""
+        for path in self.launch.glob(f".*{_HALF}"):
+            path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
         try:
@@ -139,7 +146,7 @@ def _decode(path: Path, server_id: str) -> LaunchRecord:
 
 def _write_synced(path: Path, content: bytes) -> None:
     """Replace a file so that, whatever happens, the old or the new content is there."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}{_HALF}")
     temporary.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:

@@ -1,0 +1,42 @@
+"""
+Which model somebody means: `core.resolve`, with the world as it is now.
+
+A name that fits nothing may fit a file that is there and cannot be used; then that is said,
+rather than that there is no such thing.
+"""
+
+from posixpath import basename
+
+from modeld.core.events import Selection
+from modeld.core.resolve import EXTENSION, Chosen, select
+from modeld.errors import UnknownModel
+from modeld.supervisor.ranking import ranks
+from modeld.supervisor.world import World
+
+
+def choose(world: World, selection: Selection) -> Chosen:
+    """
+    Return the model that `selection` means, and the others that fitted.
+
+    Raises:
+        ModeldError: None fits, or several where one was wanted.
+    """
+    try:
+        return select(selection, world.models, world.state, ranks(world))
+    except UnknownModel as error:
+        reason = _unusable(world, selection.pattern)
+        if not reason:
+            raise
+        raise UnknownModel(error.message, hint=f"can't be used: {reason}") from error
+
+
+def _unusable(world: World, word: str) -> str:
+    """Return the sentence about a file of that name which is no model, if there is one."""
+    name = word.casefold().removesuffix(EXTENSION)
+    if not name:
+        return ""
+    for problem in world.file_problems:  # `PATH: why`
+        path = problem.partition(f"{EXTENSION}: ")[0]
+        if name in basename(path).casefold():
+            return problem
+    return ""
