@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeld.config.schema import Gateway as Settings
-from modeld.errors import ConfigInvalid
+from modeld.errors import Busy, ConfigInvalid
 from modeld.gateway.guard import Limits
-from modeld.gateway.server import Gateway
+from modeld.gateway.http import Answer
+from modeld.gateway.openai import OPENAI
+from modeld.gateway.server import ROWS, Gateway
+from modeld.gateway.table import Call, Local, Row
 from tests.gateway.test_http import REFUSED
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import Clock, House, opened, run, running, short_directory, until
@@ -552,3 +555,73 @@ def test_random_bytes_reach_no_server_and_break_nothing() -> None:
         run(main)
 
     check()
+
+
+def test_a_pipelined_request_that_comes_during_an_answer_ends_the_connection() -> None:
+    """It is as refused as one that comes with the first."""
+
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def load(*_: object) -> None:
+            await release.wait()
+            raise Busy("not now")
+
+        door = FakeDoor()
+        door.add("tiny")
+        door.loader = load
+        async with running(door) as house, opened(house, house.chat()) as raw:
+            await until(lambda: len(door.asked) == 1)
+            await raw.send(house.chat())
+            await asyncio.sleep(0.02)
+            release.set()
+            answer = await raw.rest()
+
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"Connection: close\r\n" in answer
+            assert len(door.asked) == 1
+
+    run(main)
+
+
+def test_bodies_that_are_too_many_together_are_refused() -> None:
+    """Each within its limit, they could still fill the memory of a small machine."""
+
+    async def main() -> None:
+        limits = Limits(held_bodies=1, sweep_seconds=0.05)
+        async with running(max_body_mb=1, limits=limits) as house:
+            request = house.chat(b"x" * 900_000)
+            async with opened(house, request[:-1]) as first, opened(house, request[:-1]) as second:
+                answers = await asyncio.wait(
+                    [asyncio.ensure_future(first.reply()), asyncio.ensure_future(second.reply())],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                (refused,) = answers[0]
+
+                assert refused.result().status == 503
+
+    run(main)
+
+
+def test_a_client_that_leaves_an_action_cancels_it() -> None:
+    """Nobody will read what it finds out."""
+
+    async def main() -> None:
+        cancelled = asyncio.Event()
+
+        async def slow(_: Call) -> Answer:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+            raise AssertionError
+
+        row = Row(method="GET", path="/slow", dialect=OPENAI, action=Local(slow))
+        async with running(rows=(*ROWS, row)) as house:
+            raw = await house.connect()
+            await raw.send(house.request(b"GET /slow"))
+            await until(lambda: any(c._task for c in house.gateway._hall.connections))
+            raw.close()
+            await asyncio.wait_for(cancelled.wait(), 1)
+
+    run(main)
