@@ -234,7 +234,7 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> 
 
     loop.add_signal_handler(signal.SIGTERM, stop, leave)
     loop.add_signal_handler(signal.SIGINT, stop, leave)
-    loop.add_signal_handler(signal.SIGUSR1, stop, True)  # noqa: FBT003
+    loop.add_signal_handler(signal.SIGUSR1, stop, True)
     loop.add_signal_handler(signal.SIGHUP, supervisor.submit, ReloadAsked())
 
 

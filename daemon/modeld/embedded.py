@@ -50,6 +50,7 @@ OPTIONS = """
 -kvo, --kv-offload, -nkvo, --no-kv-offload | switch | !no_kv_offload | KV cache on the GPU
 -ctk, --cache-type-k TYPE | cache | cache_type_k | f16 (default), q8_0, q4_0, bf16, ...
 -ctv, --cache-type-v TYPE | cache | cache_type_v | f16 (default), q8_0, q4_0, bf16, ...
+--check-tensors | switch | check_tensors | look for invalid values in tensors (default: false)
 -lm, --load-mode MODE | load | load_mode | auto (default), none, mmap, mlock, mmap+mlock, dio
 -ot, --override-tensor NAME=BUFFER,... | text | tensor_buft_overrides | where tensors go
 -ngl, --gpu-layers, --n-gpu-layers N | layers | n_gpu_layers | layers on the GPU, auto or all

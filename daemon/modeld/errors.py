@@ -68,33 +68,35 @@ class Status(NamedTuple):
     meaning: str
 
 
+_REQUEST, _SERVER = "invalid_request_error", "server_error"  # OpenAI's words for whose fault it is
+
 # The one table.  Exit statuses follow sysexits(3) from 64 on, systemctl(1) for 3 and 4, and
 # timeout(1) for 124; a client that does not know a code treats it as failure.
 # fmt: off
 STATUSES: dict[ErrorCode, Status] = {
-    ErrorCode.SERVER_FAILED:    Status(1, 502, "server_error", "llama-server died, hung or did not start"),
-    ErrorCode.USAGE:            Status(2, 400, "invalid_request_error", "bad arguments"),
-    ErrorCode.AMBIGUOUS:        Status(2, 400, "invalid_request_error", "several models fit"),
-    ErrorCode.ARGUMENT_DENIED:  Status(2, 400, "invalid_request_error", "a llama-server argument that is not passed on"),
-    ErrorCode.INACTIVE:         Status(3, 409, "invalid_request_error", "known, but not loaded"),
-    ErrorCode.UNKNOWN_MODEL:    Status(4, 404, "invalid_request_error", "no such model"),
-    ErrorCode.UNKNOWN_NAME:     Status(4, 404, "invalid_request_error", "no such nickname or slot"),
-    ErrorCode.REFUSED:          Status(5, 409, "invalid_request_error", "refused"),
-    ErrorCode.DOES_NOT_FIT:     Status(5, 507, "server_error", "not enough memory"),
-    ErrorCode.TOO_MANY_LOADED:  Status(5, 503, "server_error", "too many models are loaded"),
-    ErrorCode.PINNED:           Status(5, 409, "invalid_request_error", "the model is pinned"),
-    ErrorCode.NAME_TAKEN:       Status(5, 409, "invalid_request_error", "another model has that name"),
-    ErrorCode.UNAVAILABLE:      Status(69, 503, "server_error", "modeld is not reachable"),
-    ErrorCode.ADDRESS_IN_USE:   Status(69, 503, "server_error", "another program has the address"),
-    ErrorCode.INTERNAL:         Status(70, 500, "server_error", "a bug in modeld"),
-    ErrorCode.STATE_NOT_SAVED:  Status(74, 507, "server_error", "the disk refused the change"),
+    ErrorCode.SERVER_FAILED:    Status(1, 502, _SERVER, "the server died, hung or did not start"),
+    ErrorCode.USAGE:            Status(2, 400, _REQUEST, "bad arguments"),
+    ErrorCode.AMBIGUOUS:        Status(2, 400, _REQUEST, "several models fit"),
+    ErrorCode.ARGUMENT_DENIED:  Status(2, 400, _REQUEST, "an argument that is not passed on"),
+    ErrorCode.INACTIVE:         Status(3, 409, _REQUEST, "known, but not loaded"),
+    ErrorCode.UNKNOWN_MODEL:    Status(4, 404, _REQUEST, "no such model"),
+    ErrorCode.UNKNOWN_NAME:     Status(4, 404, _REQUEST, "no such nickname or slot"),
+    ErrorCode.REFUSED:          Status(5, 409, _REQUEST, "refused"),
+    ErrorCode.DOES_NOT_FIT:     Status(5, 507, _SERVER, "not enough memory"),
+    ErrorCode.TOO_MANY_LOADED:  Status(5, 503, _SERVER, "too many models are loaded"),
+    ErrorCode.PINNED:           Status(5, 409, _REQUEST, "the model is pinned"),
+    ErrorCode.NAME_TAKEN:       Status(5, 409, _REQUEST, "the name is another model's"),
+    ErrorCode.UNAVAILABLE:      Status(69, 503, _SERVER, "modeld is not reachable"),
+    ErrorCode.ADDRESS_IN_USE:   Status(69, 503, _SERVER, "another program has the address"),
+    ErrorCode.INTERNAL:         Status(70, 500, _SERVER, "a bug in modeld"),
+    ErrorCode.STATE_NOT_SAVED:  Status(74, 507, _SERVER, "the disk refused the change"),
     ErrorCode.THROTTLED:        Status(75, 429, "rate_limit_error", "too soon, try again later"),
-    ErrorCode.BUSY:             Status(75, 503, "server_error", "busy, try again later"),
-    ErrorCode.PROTOCOL:         Status(76, 400, "invalid_request_error", "the versions of modelctl and modeld differ"),
-    ErrorCode.NOT_PERMITTED:    Status(77, 403, "permission_error", "the socket belongs to another user"),
-    ErrorCode.CONFIG:           Status(78, 500, "server_error", "the configuration is invalid"),
-    ErrorCode.TIMED_OUT:        Status(124, 504, "server_error", "time ran out"),
-    ErrorCode.CANCELLED:        Status(130, 499, "invalid_request_error", "cancelled"),
+    ErrorCode.BUSY:             Status(75, 503, _SERVER, "busy, try again later"),
+    ErrorCode.PROTOCOL:         Status(76, 400, _REQUEST, "client and daemon differ in version"),
+    ErrorCode.NOT_PERMITTED:    Status(77, 403, "permission_error", "the socket is another user's"),
+    ErrorCode.CONFIG:           Status(78, 500, _SERVER, "the configuration is invalid"),
+    ErrorCode.TIMED_OUT:        Status(124, 504, _SERVER, "time ran out"),
+    ErrorCode.CANCELLED:        Status(130, 499, _REQUEST, "cancelled"),
 }
 # fmt: on
 

@@ -81,5 +81,5 @@ def format_duration(seconds: float) -> str:
     ):
         if whole >= large:
             rest = whole % large // small
-            return f"{whole // large}{unit} {rest}{small_unit}" if rest else f"{whole // large}{unit}"
+            return f"{whole // large}{unit}" + (f" {rest}{small_unit}" if rest else "")
     raise AssertionError("every whole number of seconds above 59 has minutes")

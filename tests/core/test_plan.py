@@ -128,7 +128,7 @@ def test_plan_evicts_for_the_count_too_when_forced() -> None:
 
 def test_plan_touches_nothing_when_a_model_exceeds_the_whole_budget() -> None:
     """S4-07: all would be unloaded for nothing."""
-    with pytest.raises(DoesNotFit, match="need 17.0GB, have 16.0GB"):
+    with pytest.raises(DoesNotFit, match=r"need 17\.0GB, have 16\.0GB"):
         plan_load(want(gigabytes=17, force=True, replace=True), [server("a")], (), budget())
 
 
@@ -213,8 +213,7 @@ def test_plan_keeps_every_promise_whatever_runs(
     limits = budget(16, loaded)
     try:
         plan = plan_load(wanted, running, pins, limits)
-    except ModeldError as error:
-        assert error.message
+    except ModeldError:
         return
     gone = {victim.server_id for victim in plan.victims} | {
         each.id for each in running if each.state in LEAVING

@@ -14,17 +14,16 @@ from tests.support.running import asynchronous
 async def test_file_that_cannot_be_used_is_named_with_its_reason() -> None:
     """A file that lies there and "is not found" is a riddle."""
     machine = FakeMachine()
-    machine.add("good")
-    machine.add("bad")
-    machine.folders.files[-1] = replace(
-        machine.folders.files[-1], header=None, problem="it is truncated"
-    )
+    for name in ("good", "a-bad-one", "bad"):
+        machine.add(name)
+    files = machine.folders.files
+    files[1:] = [replace(each, header=None, problem="it is truncated") for each in files[1:]]
     await machine.start()
 
-    for word in ("bad", "bad.gguf", "BA"):
+    for word, name in (("bad", "bad"), ("bad.gguf", "bad"), ("BAD-O", "a-bad-one")):
         with pytest.raises(UnknownModel) as refused:
             choose(machine.world, Selection(pattern=word))
-        assert refused.value.hint == "can't be used: /ssd/bad.gguf: it is truncated"
+        assert refused.value.hint == f"can't be used: /ssd/{name}.gguf: it is truncated"
 
 
 @asynchronous

@@ -533,6 +533,17 @@ async def test_dry_run_shows_the_plan_and_touches_nothing() -> None:
 
 
 @asynchronous
+async def test_dry_run_is_never_throttled() -> None:
+    """It loads nothing, so there is nothing to hold back."""
+    machine = FakeMachine()
+    await machine.start("one", "two")
+    await load(machine, "one")
+    plan: Planned = await machine.request(LoadAsked, selection=named("two"), dry_run=True)
+
+    assert plan.model == "two"
+
+
+@asynchronous
 async def test_load_waits_for_the_first_look_at_the_disks() -> None:
     """A request right after the start must not be told that its model is unknown."""
     machine = FakeMachine()

@@ -197,7 +197,7 @@ def test_port_of_its_own_serves_raw_http(daemon: Daemon) -> None:
 def test_environment_of_the_user_never_reaches_a_server(daemon: Daemon) -> None:
     """G4: `LLAMA_ARG_*` would open tools and listeners."""
     write_model(daemon.models / "alpha.gguf", sentence=SENTENCES["alpha"])
-    daemon.start(LLAMA_ARG_HOST="0.0.0.0", LLAMA_ARG_TOOLS="all", LD_PRELOAD="", SECRET="x")  # noqa: S104, S106
+    daemon.start(LLAMA_ARG_HOST="0.0.0.0", LLAMA_ARG_TOOLS="all", LD_PRELOAD="", SECRET="x")
     daemon.modelctl("load", "alpha")
     process = psutil.Process(daemon.servers()[0]["pid"])
 
@@ -249,7 +249,9 @@ def test_events_stream_what_happens(embedded_daemon: Daemon) -> None:
 
     daemon = with_models(embedded_daemon, "alpha")
     words = [sys.executable, "-m", "modelctl", "events", "--json"]
-    with subprocess.Popen(words, env=daemon.environment, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        words, env=daemon.environment, stdout=subprocess.PIPE, text=True
+    ) as child:
         try:
             time.sleep(0.3)
             daemon.modelctl("load", "alpha")

@@ -33,7 +33,7 @@ __all__ = [
 ]
 SYSTEM_FILE = "/etc/modeld/modeld.toml"
 MAX_MISTAKES = 50
-RESTART = ("gateway", "servers.launcher", "log")
+RESTART = ("gateway.listen", "servers.launcher", "log")
 """What is read once, at the start."""
 
 

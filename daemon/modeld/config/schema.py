@@ -126,6 +126,8 @@ class Gateway(_Section, frozen=True, kw_only=True):
     """Further names that a Host header may have."""
     allowed_origins: tuple[Bounded, ...] = ()
     """Web origins whose pages may call; none by default."""
+    other_users: bool = False
+    """Whether programs of other users of this machine are served; root's are."""
     max_connections: Annotated[int, Meta(ge=1, le=16384)] = 256
     max_body_mb: Annotated[int, Meta(ge=1, le=1024)] = 32
     max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 256

@@ -87,7 +87,7 @@ class Model(Struct, frozen=True, kw_only=True):
     """One GGUF, with its shards and mmproj, whatever disk its copies are on."""
 
     id: str
-    """The path below its tier without `.gguf` and shard number; unique, and what state is kept under."""
+    """The path below its tier without `.gguf` and shard number; unique, the key of its state."""
     name: str
     """The last part of the id: what people type."""
     aliases: tuple[str, ...] = ()
@@ -219,7 +219,7 @@ class Exit(Struct, frozen=True, kw_only=True):
     """How a server ended."""
 
     how: str = "exited"
-    """`exited`, `signalled`, `oom-kill`, `not-started` or `unknown` (it ended while nobody watched)."""
+    """`exited`, `signalled`, `oom-kill`, `not-started` or `unknown` (nobody watched)."""
     code: int = 0
     """Exit status or signal number."""
     detail: str = ""

@@ -1,8 +1,8 @@
-"""
+r"""
 The life of one llama-server: everything about its states and transitions is in this file.
 
     STARTING -> LOADING -> READY -> DRAINING -> STOPPING -> KILLING -> UNREAPABLE
-        \\__________\\________\\__________\\__________\\__________\\__________\\___-> GONE
+        \__________\________\__________\__________\__________\__________\___-> GONE
 
 A server is STARTING from the moment its launch record is decided on, LOADING while its process
 exists and does not answer, READY when `/health` does.  DRAINING finishes what is in flight and
@@ -150,6 +150,7 @@ TABLE: dict[ServerState, dict[Trigger, Transition]] = {
     },
 }
 # fmt: on
+
 
 def step(
     server: Server, trigger: Trigger, monotonic: float, limits: Limits

@@ -17,6 +17,7 @@ from typing import cast
 from modeld.errors import ModeldError
 from modeld.gateway.guard import Guard, Limits, preflight
 from modeld.gateway.http import Answer, Problem, RequestReader, ResponseWriter
+from modeld.gateway.peer import Peers
 from modeld.gateway.relay import Exchange, Relay
 from modeld.gateway.table import Call, Relayed, Row, Table, problem_of
 
@@ -35,6 +36,7 @@ class Hall:
         self.relay = relay
         self.table = table
         self.limits = limits
+        self.peers = Peers()
         self.connections: set[Connection] = set()
         self.is_closing = False
         self.common = b""
@@ -62,6 +64,14 @@ class Hall:
         if waiting:
             min(waiting, key=lambda connection: connection.deadline).drop()
         return bool(waiting)
+
+    def serves(self, transport: asyncio.BaseTransport) -> bool:
+        """Return whether the user at the other end is served here."""
+        if self.relay.config.other_users:
+            return True
+        client = transport.get_extra_info("peername")
+        server = transport.get_extra_info("sockname")
+        return self.peers.is_ours(client[:2], server[:2])
 
     def has_room_for_bodies(self) -> bool:
         """Return whether the bodies that are held now leave room for more."""
@@ -110,6 +120,16 @@ class Connection(asyncio.Protocol):
         self.writer = ResponseWriter(None, common=self._hall.common)
         has_room = self._hall.make_room()
         self._hall.connections.add(self)
+        if not self._hall.serves(transport):
+            self._refuse(
+                Problem(
+                    403,
+                    "another user's modeld (gateway.other_users)",
+                    code="not_permitted",
+                    kind="permission_error",
+                )
+            )
+            return
         if has_room and not self._hall.is_closing:
             return
         if len(self._hall.connections) > self._hall.relay.config.max_connections + MAX_REFUSED:

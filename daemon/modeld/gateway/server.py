@@ -101,6 +101,7 @@ class Gateway:
         for connection in tuple(self._hall.connections):
             connection.drop()
         self._relay.pool.close()
+        self._hall.peers.close()
         for _ in range(CLOSE_POLLS):
             if not self._hall.connections:
                 break

@@ -12,6 +12,7 @@ Exit status, where it cannot: 78 for a record that is missing or makes no sense,
 or a directory that cannot be used, each with one line on stderr that begins with `modeld-launch:`.
 """
 
+import errno
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ EXIT_LINE = b"cmd_router_to_child:exit\n"
 ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 ID_LENGTH = 16
 RECORD_VERSION = 1
+NOBODY_READS = frozenset({errno.ENXIO, errno.ENOENT})
 
 
 class BadRecordError(Exception):
@@ -110,10 +112,16 @@ def stop(runtime: str, server_id: str) -> None:
 
     Raises:
         BadRecordError: Its record makes no sense.
-        OSError: Nobody is there to be asked.
+        OSError: Its directory cannot be used.
     """
-    record = read_record(runtime, server_id)
-    fifo = os.open(str(record.get("stdin_path")), os.O_WRONLY | os.O_NONBLOCK)
+    path = str(read_record(runtime, server_id).get("stdin_path"))
+    try:
+        fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        # ExecStop= also runs after an end that nobody asked for: then nobody reads any more.
+        if error.errno in NOBODY_READS:
+            return
+        raise
     os.write(fifo, EXIT_LINE)
     os.close(fifo)
 

@@ -35,8 +35,10 @@ def _unusable(world: World, word: str) -> str:
     name = word.casefold().removesuffix(EXTENSION)
     if not name:
         return ""
+    close = ""
     for problem in world.file_problems:  # `PATH: why`
-        path = problem.partition(f"{EXTENSION}: ")[0]
-        if name in basename(path).casefold():
+        stem = basename(problem.partition(f"{EXTENSION}: ")[0]).casefold()
+        if stem == name:
             return problem
-    return ""
+        close = close or (problem if name in stem else "")
+    return close

@@ -222,13 +222,13 @@ class Loads:
         folders = settings.folders(world.config, world.home)
         argv.check_arguments(asked, world.binary, [folder.path for folder in folders])
         now = world.ports.clock.now()
-        if ask.origin is Origin.OPERATOR:
+        if ask.origin is Origin.OPERATOR and not ask.dry_run:
             port = str(ask.port) if ask.port else GATEWAY_PORT
             throttle.check(
                 world.state.last_loads.get(port), now, world.config.reload.min_reload_seconds
             )
             world.deaths.pop(model.id, None)
-        else:
+        elif ask.origin is Origin.GATEWAY:
             self._check_deaths(model)
 
     def _check_deaths(self, model: Model) -> None:
@@ -270,7 +270,12 @@ class Loads:
             steps.append(
                 Step(action="nothing", model=model.name, reason="it runs with the same arguments")
             )
-            return Planned(model=world.label(model.id), steps=tuple(steps), reason="already loaded")
+            return Planned(
+                model=world.label(model.id),
+                steps=tuple(steps),
+                reason="already loaded",
+                candidates=waiter.candidates,
+            )
         self._check(ask, model, asked)
         need = settings.need_of(world, model, asked)
         want = self._want(ask, model, asked)

@@ -97,7 +97,8 @@ def require_version(header: Header) -> None:
     """
     if header.v != VERSION:
         raise ProtocolMismatch(
-            f"this modeld speaks protocol {VERSION}, {header.program or 'the client'} speaks {header.v}",
+            f"this modeld speaks protocol {VERSION}, "
+            f"{header.program or 'the client'} speaks {header.v}",
             hint="modelctl and modeld must be of one version: systemctl --user restart modeld",
             server_version=VERSION,
             client_version=header.v,

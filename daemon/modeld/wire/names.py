@@ -5,7 +5,9 @@ from msgspec import Struct
 from modeld.wire.common import Names, Selector
 
 
-class ChangeNames(Struct, frozen=True, kw_only=True, tag="change-names", forbid_unknown_fields=True):
+class ChangeNames(
+    Struct, frozen=True, kw_only=True, tag="change-names", forbid_unknown_fields=True
+):
     """
     Change nicknames and slots; acknowledged when it is on the disk.
 
