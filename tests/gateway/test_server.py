@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeld.config.schema import Gateway as Settings
-from modeld.errors import Busy, ConfigInvalid
+from modeld.errors import AddressInUse, Busy, ConfigInvalid
 from modeld.gateway.guard import Limits
 from modeld.gateway.http import Answer
 from modeld.gateway.openai import OPENAI
@@ -411,7 +411,7 @@ def test_gateway_refuses_an_address_that_is_taken() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             gateway = Gateway(FakeDoor(), Settings(listen=(f"127.0.0.1:{port}",)), Clock())
-            with pytest.raises(ConfigInvalid, match=str(port)):
+            with pytest.raises(AddressInUse, match=str(port)):
                 await gateway.start()
             await gateway.drain(0)
 

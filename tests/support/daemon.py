@@ -108,6 +108,19 @@ class Daemon:
             time.sleep(0.005)
         raise AssertionError(f"modeld does not serve: {self.log.read_text()}")
 
+    def refuses_to_start(
+        self, *arguments: str, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run modeld to its end, where it has a reason not to serve."""
+        return subprocess.run(
+            [sys.executable, "-m", "modeld", *arguments],
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+
     def kill(self) -> None:
         """`kill -9`, and nothing else."""
         assert self.process is not None
@@ -178,6 +191,32 @@ class Daemon:
         assert response.status == 200, answer
         text: str = answer["choices"][0]["message"]["content"]
         return text.strip()
+
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
+        """Start modelctl, and leave it running."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "modelctl", *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def engines(self) -> list[int]:
+        """Return the pid of every server that runs, whatever the daemon knows of it."""
+        kids = str(self.runtime / "kids")
+        return [
+            process.pid
+            for process in psutil.process_iter(["cmdline", "status"])
+            if process.info["status"] != psutil.STATUS_ZOMBIE
+            and any(kids in word for word in process.info["cmdline"] or ())
+        ]
+
+    def leftovers(self) -> list[str]:
+        """Return the files that are kept of servers."""
+        return [
+            path.name for name in ("kids", "launch") for path in (self.runtime / name).iterdir()
+        ]
 
     def servers(self) -> list[dict[str, Any]]:
         """Return what `ps` tells."""

@@ -6,12 +6,13 @@ addresses are bound otherwise.  What a request is, and what becomes of it, other
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 
 from modeld.config.schema import Gateway as Settings
-from modeld.errors import ConfigInvalid
+from modeld.errors import AddressInUse, ConfigInvalid
 from modeld.gateway import openai
 from modeld.gateway.connection import Connection, Hall
 from modeld.gateway.guard import Address, Guard, Limits, parse_address, require_loopback
@@ -68,7 +69,8 @@ class Gateway:
         Listen on these sockets, or on the configured addresses where there are none.
 
         Raises:
-            ConfigInvalid: An address is taken, or others than this machine can reach it.
+            AddressInUse: Another program has an address.
+            ConfigInvalid: An address can't be used, or others than this machine can reach it.
         """
         bound = list(sockets) or [_bind(parse_address(a)) for a in self._relay.config.listen]
         loop = asyncio.get_running_loop()
@@ -142,7 +144,8 @@ def _bind(address: Address) -> socket.socket:
     Return a socket bound to `address`.
 
     Raises:
-        ConfigInvalid: It is taken, or this machine does not have it.
+        AddressInUse: Another program has it.
+        ConfigInvalid: This machine does not have it, or this user may not.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -151,10 +154,13 @@ def _bind(address: Address) -> socket.socket:
         sock.bind((address.host, address.port))
     except OSError as error:
         sock.close()
-        raise ConfigInvalid(
-            f"gateway.listen: {address}: {error.strerror}",
-            hint=f"see who has it: ss -ltnp 'sport = :{address.port}'",
-        ) from error
+        told = f"gateway.listen: {address}: {error.strerror}"
+        if error.errno != errno.EADDRINUSE:
+            raise ConfigInvalid(
+                told, hint="127.0.0.1 and a port from 1024 on always work"
+            ) from error
+        who = f"see who has it: ss -ltnp 'sport = :{address.port}'; or set gateway.listen"
+        raise AddressInUse(told, hint=who) from error
     return sock
 
 
