@@ -71,7 +71,7 @@ class Hall:
             return True
         client = transport.get_extra_info("peername")
         server = transport.get_extra_info("sockname")
-        return self.peers.is_ours(client[:2], server[:2])
+        return bool(client and server) and self.peers.is_ours(client[:2], server[:2])
 
     def has_room_for_bodies(self) -> bool:
         """Return whether the bodies that are held now leave room for more."""
