@@ -218,6 +218,46 @@ class MachineMeasured(Event, frozen=True, kw_only=True):
     machine: Machine
 
 
+class CopyMoved(Event, frozen=True, kw_only=True):
+    """A copy to the SSD has come this far; a few times a second at most."""
+
+    copy_id: str
+    copied_bytes: int
+    total_bytes: int
+    rate_bytes_per_s: float
+    read_bytes: int = 0
+    """How far its source is read, and so in the page cache: ahead of what is written."""
+
+
+class CopyEnded(Event, frozen=True, kw_only=True):
+    """A copy is published, or nothing of it is left."""
+
+    copy_id: str
+    error: str = ""
+    """Empty when it is published; else one sentence."""
+    reason: str = "done"
+    """`done`, `cancelled`, `no-space`, `source-changed`, `read-only`, `missing` or `io`."""
+    seconds: float = 0.0
+
+
+class FilesRemoved(Event, frozen=True, kw_only=True):
+    """A model's files on the SSD were removed, or could not be."""
+
+    model_id: str
+    freed_bytes: int
+    error: str = ""
+
+
+class SpaceMeasured(Event, frozen=True, kw_only=True):
+    """What a tier's file system has."""
+
+    tier: str
+    total_bytes: int
+    free_bytes: int
+    problem: str = ""
+    """Why nothing can be written there: missing, read-only, not a folder; empty when it can."""
+
+
 class BinaryProbed(Event, frozen=True, kw_only=True):
     """The configured llama-server was asked for its options."""
 

@@ -130,6 +130,68 @@ class Watcher(Protocol):
         """Stop watching."""
 
 
+class CopyFile(Struct, frozen=True, kw_only=True):
+    """One file of a copy."""
+
+    source_path: str
+    relative_path: str
+    """Where it will be, POSIX, below the target folder."""
+    size_bytes: int
+    mtime_ns: int
+    """As the catalogue saw it: a file that has changed since is not copied."""
+
+
+class CopyOrder(Struct, frozen=True, kw_only=True):
+    """Copy one model, all of its files, to another tier."""
+
+    copy_id: str
+    model_id: str
+    files: tuple[CopyFile, ...]
+    """Shards and mmproj; they become visible as a set."""
+    target_path: str
+    """The tier's folder."""
+    min_free_bytes: int
+    """What has to be left free there."""
+    rate_limit_bytes_per_s: int = 0
+    """0 for none."""
+    urgent: bool = False
+    """Somebody waits for these pages (the tee): read at full speed, keep them in the page cache."""
+
+
+class Copier(Protocol):
+    """Copies models between tiers, and removes copies that modeld made."""
+
+    def start(self, order: CopyOrder) -> None:
+        """Begin: `CopyMoved` now and then, `CopyEnded` once.  One reader a disk; others queue."""
+
+    def make_urgent(self, copy_id: str) -> None:
+        """Somebody waits for it now: full speed, and the pages stay in the cache."""
+
+    def pause(self, copy_id: str) -> None:
+        """Stop after the present chunk, and keep what is there."""
+
+    def resume(self, copy_id: str) -> None:
+        """Go on."""
+
+    def cancel(self, copy_id: str) -> None:
+        """Give it up; nothing of it stays.  Idempotent."""
+
+    def yield_to_load(self, path: str, busy: bool) -> None:  # noqa: FBT001 (a state, not a mode)
+        """A server loads `path` (or is done): background copies from its disk hold still."""
+
+    def remove(self, model_id: str, folder: str, paths: Sequence[str]) -> None:
+        """Remove copies below `folder`, only those that modeld made: `FilesRemoved`."""
+
+    def is_ours(self, folder: str, path: str) -> bool:
+        """Whether modeld made this copy (asked of what `survey` read; touches no disk)."""
+
+    def survey(self, folder: Folder) -> None:
+        """Measure a tier, discard leftovers of copies: `SpaceMeasured`."""
+
+    async def close(self) -> None:
+        """Stop all copies; what was written stays for the next daemon to resume or discard."""
+
+
 class Hardware(Protocol):
     """What this machine has."""
 
