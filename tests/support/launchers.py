@@ -122,20 +122,21 @@ def launcher(kind: str) -> Iterator[AnyLauncher]:
     """Return a launcher of a kind; its servers and its directory end with the context."""
     if kind == "direct":
         runtime = tempfile.mkdtemp(prefix="m", dir="/tmp")
-        yield_this: AnyLauncher = DirectLauncher(runtime)
+        made: AnyLauncher = DirectLauncher(runtime)
     else:
         if not user_systemd.is_inside():
             pytest.skip("needs `python -m tests.support.user_systemd -- pytest -m systemd`")
         units.install(units.user_directory())
         systemctl("daemon-reload")
         runtime = f"{os.environ['XDG_RUNTIME_DIR']}/modeld"
+        shutil.rmtree(runtime, ignore_errors=True)
         Path(runtime).mkdir(mode=0o700)
-        yield_this = SystemdLauncher(runtime)
+        made = SystemdLauncher(runtime)
     try:
-        yield yield_this
+        yield made
     finally:
-        if isinstance(yield_this, SystemdLauncher):
-            yield_this.clean()
+        if isinstance(made, SystemdLauncher):
+            made.clean()
         end_processes_below(runtime)
         shutil.rmtree(runtime, ignore_errors=True)
 

@@ -20,6 +20,11 @@ UNITS = (
 )
 
 
+def drop_ins() -> list[Path]:
+    """Return all drop-ins that come with the units."""
+    return sorted(SOURCE.glob("*.d/*.conf"))
+
+
 def user_directory() -> Path:
     """Return where this user's own units lie."""
     return Path(os.environ["HOME"], ".config", "systemd", "user")

@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 CANNOT = 77  # what automake's tests return to be skipped
@@ -78,8 +77,6 @@ def run(command: list[str]) -> int:
     assert systemd is not None
     # A group of its own: the manager never sees, and so never adopts, a process outside.
     group = tree / f"modeld-tests-{os.getpid()}"
-    home = Path(tempfile.mkdtemp(prefix="modeld-home-", dir="/tmp"))
-    os.chown(home, TEST_UID, TEST_UID)
     group.mkdir()
     interpreter = Path(sys.executable)
     paths = {ROOT, interpreter.parent, interpreter.resolve().parent.parent, Path(sys.base_prefix)}
@@ -89,14 +86,13 @@ def run(command: list[str]) -> int:
             [
                 *("bash", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(group)),
                 *("unshare", *namespaces, "--propagation", "private", str(SCRIPT)),
-                *("root", str(TEST_UID), str(home), ":".join(map(str, sorted(paths))), "--"),
+                *("root", str(TEST_UID), ":".join(map(str, sorted(paths))), "--"),
                 *command,
             ],
             env={**os.environ, "SYSTEMD": systemd},
             check=False,
         ).returncode
     finally:
-        shutil.rmtree(home, ignore_errors=True)
         for path in sorted(group.rglob("*"), reverse=True):
             if path.is_dir():
                 path.rmdir()

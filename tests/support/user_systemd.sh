@@ -1,7 +1,7 @@
 #!/bin/bash
 # The inside of tests/support/user_systemd.py, which says what it is for and prepares it.
 #
-#   user_systemd.sh root UID HOME PATHS -- COMMAND ...   first, as PID 1 of new namespaces
+#   user_systemd.sh root UID PATHS -- COMMAND ...   first, as PID 1 of new namespaces
 #   user_systemd.sh user -- COMMAND ...                  then, as the user
 #
 # PATHS are directories, separated by colons, that the user must be able to reach.
@@ -33,13 +33,15 @@ wait_for() {
 }
 
 as_root() {
-  local uid=$1 home=$2 paths=$3 directory
-  shift 4
+  local uid=$1 paths=$2 home=/run/home directory
+  shift 3
   umount --recursive --lazy /sys/fs/cgroup
   mount -t cgroup2 none /sys/fs/cgroup
   mount -t tmpfs -o mode=755 tmpfs /run
   # sd_booted(3) looks for the first; units with mount namespaces need the rest
   mkdir -p /run/systemd/{system,journal,unit-root,mount-rootfs,propagate,incoming} /run/dbus /run/lock
+  # not below /tmp, which units with PrivateTmp= do not see
+  install -d -m 700 -o "$uid" -g "$uid" "$home"
   IFS=: read -ra directories <<<"$paths"
   for directory in "${directories[@]}"; do open_way "$uid" "$directory"; done
   if ! getent passwd "$uid" >/dev/null; then  # dbus-daemon wants a name

@@ -177,7 +177,8 @@ class UserManager:
     async def _ask(self, message: Message) -> list[object]:
         bus = await self._connected()
         reply = await bus.call(message)
-        assert reply is not None
+        if reply is None:  # that is how the library ends the calls of a connection that we end
+            raise ConnectionAbortedError("hung up")
         if reply.message_type is MessageType.ERROR:
             reason = str(reply.body[0]) if reply.body else str(reply.error_name)
             raise BusError(reason, refused=True)

@@ -42,6 +42,7 @@ SETUP_FAILURES = {
     228: "SECCOMP",
 }  # fmt: skip
 SANDBOX_FAILURES = frozenset({217, 218, 226})
+PORT_LEAVES = "modeld-llama@*.service.d"
 PORT_DROP_IN = """\
 # Written by modeld: this server was loaded with a TCP port.
 [Service]
@@ -270,8 +271,13 @@ class SystemdServers:
             unit = self._units[record.server_id] = self._unit(record.server_id)
             loaded.pop(unit.name, None)
             found.append(await self._recognise(unit, record))
-        strangers = {name.partition("@")[2].removesuffix(".service") for name in loaded}
-        for server_id in sorted(strangers.union(damaged)):
+        # What has a unit, or leave for a port, but no record that could be read.
+        left = {
+            *loaded,
+            *(path.name.removesuffix(".d") for path in self._drop_ins.glob(PORT_LEAVES)),
+        }
+        strangers = {name.partition("@")[2].removesuffix(".service") for name in left}
+        for server_id in sorted(strangers.union(damaged) - self._units.keys()):
             unit = self._unit(server_id)
             await self._try("KillUnit", "ssi", unit.name, *KILL_ALL)
             self._records.forget(server_id)
