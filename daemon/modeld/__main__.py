@@ -153,7 +153,7 @@ async def _serve(settings: Settings, config: Config) -> int:
     inherited = listen_fds(settings.environment, os.getpid())
     rpc = RpcServer(Handlers(supervisor), decoder(), ports.journal)
     gateway = Gateway(supervisor, config.gateway, ports.clock)
-    _handle_signals(loop, supervisor)
+    _handle_signals(loop, supervisor, gateway)
     ticker = loop.create_task(_tick(supervisor))
     try:
         await supervisor.start(lambda request_id: _reread(loop, settings, supervisor, request_id))
@@ -218,19 +218,32 @@ def _bus_address(environment: Mapping[str, str]) -> str:
     return explicit or (f"unix:path={socket_file}" if Path(socket_file).is_socket() else "")
 
 
-def _handle_signals(loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
+def _handle_signals(
+    loop: asyncio.AbstractEventLoop, supervisor: Supervisor, gateway: Gateway
+) -> None:
     """
     Map signals to events.
 
-    SIGTERM and SIGINT end modeld; under systemd the servers go on, and `ExecStopPost` ends them
-    where the stop is deliberate.  SIGUSR1 ends modeld and leaves the servers for the next one.
+    SIGTERM and SIGINT end modeld, after what is being answered; a second one ends it at once.
+    Under systemd the servers go on, and `ExecStopPost` ends them where the stop is deliberate.
+    SIGUSR1 ends modeld and leaves the servers for the next one.
     """
     leave = supervisor.world.ports.servers.kind == "systemd"
 
-    def stop(leave_servers: bool) -> None:
-        if supervisor.world.stopping:
-            supervisor.world.done = True  # asked twice: now
+    endings: list[asyncio.Task[None]] = []
+
+    async def end(leave_servers: bool) -> None:
+        # what is being answered is finished first: its server must still be there
+        await gateway.drain(DRAIN_SECONDS)
         supervisor.submit(StopAsked(leave_servers=leave_servers))
+
+    def stop(leave_servers: bool) -> None:
+        if endings:
+            endings[0].cancel()
+            for _ in range(2):  # the second one kills
+                supervisor.submit(StopAsked(leave_servers=leave_servers))
+        else:
+            endings.append(loop.create_task(end(leave_servers)))
 
     loop.add_signal_handler(signal.SIGTERM, stop, leave)
     loop.add_signal_handler(signal.SIGINT, stop, leave)
@@ -263,7 +276,7 @@ async def _tick(supervisor: Supervisor) -> None:
 async def _close(supervisor: Supervisor, gateway: Gateway, rpc: RpcServer) -> None:
     """Close the doors first, then write what is not written, then let go of the servers."""
     ports = supervisor.world.ports
-    await gateway.drain(DRAIN_SECONDS)
+    await gateway.drain(0)
     await rpc.close(0.5)
     supervisor.saver.flush()
     for port in (ports.scanner, ports.watcher, ports.probe, ports.store, ports.servers):

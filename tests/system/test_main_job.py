@@ -248,19 +248,46 @@ def test_events_stream_what_happens(embedded_daemon: Daemon) -> None:
     import sys
 
     daemon = with_models(embedded_daemon, "alpha")
-    words = [sys.executable, "-m", "modelctl", "events", "--json"]
+    words = [sys.executable, "-m", "modelctl", "events", "--json", "-n", "100"]
     with subprocess.Popen(
         words, env=daemon.environment, stdout=subprocess.PIPE, text=True
     ) as child:
         try:
-            time.sleep(0.3)
-            daemon.modelctl("load", "alpha")
             assert child.stdout is not None
-            names = [json.loads(child.stdout.readline())["event"] for _ in range(2)]
+            seen = [json.loads(child.stdout.readline())["event"]]
+            daemon.modelctl("load", "alpha")
+            while "server-ready" not in seen:
+                seen.append(json.loads(child.stdout.readline())["event"])
         finally:
             child.kill()
 
-    assert names[0] == "server-starting"
+    assert {"started", "server-starting", "server-ready"} <= set(seen)
+
+
+def test_stop_lets_an_answer_end_before_the_server_goes(embedded_daemon: Daemon) -> None:
+    """SIGTERM drains: the model must still be there for what is being answered."""
+    import http.client
+
+    daemon = embedded_daemon
+    write_model(daemon.models / "alpha.gguf", sentence="I am alpha .", context_tokens=8192)
+    daemon.start()
+    daemon.modelctl("load", "alpha")
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+    body = {"model": "alpha", "messages": [{"role": "user", "content": "hi"}], "stream": True,
+            "ignore_eos": True, "n_predict": 4000}  # fmt: skip
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    response = connection.getresponse()
+    response.read(10)
+    assert daemon.process is not None
+    daemon.process.terminate()
+    rest = response.read().decode()
+    response.close()
+    connection.close()
+
+    assert rest.count("data: ") > 3000
+    assert rest.rstrip().endswith("data: [DONE]")
+    assert daemon.process.wait(20) == 0
 
 
 def test_wait_ends_when_the_model_is_ready_or_gone(embedded_daemon: Daemon) -> None:

@@ -300,9 +300,13 @@ class Supervisor:
 
     def _on_stop(self, event: ev.StopAsked) -> None:
         world = self.world
-        if not world.stopping:
-            world.ports.notify.stopping()
+        if world.stopping:  # asked again: nobody waits any longer
+            for server_id in () if event.leave_servers else tuple(world.servers):
+                world.ports.servers.kill(server_id)
+            world.done = True
+            return
         world.stopping = True
+        world.ports.notify.stopping()
         for job in tuple(world.jobs):
             if not event.leave_servers or not job.server_id:
                 self.jobs.give_up(job, "modeld is stopping")

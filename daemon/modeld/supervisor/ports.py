@@ -176,7 +176,7 @@ class Copier(Protocol):
     def cancel(self, copy_id: str) -> None:
         """Give it up; nothing of it stays.  Idempotent."""
 
-    def yield_to_load(self, path: str, busy: bool) -> None:  # noqa: FBT001 (a state, not a mode)
+    def yield_to_load(self, path: str, busy: bool) -> None:
         """A server loads `path` (or is done): background copies from its disk hold still."""
 
     def remove(self, model_id: str, folder: str, paths: Sequence[str]) -> None:
