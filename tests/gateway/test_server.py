@@ -317,6 +317,26 @@ def test_an_idle_connection_is_closed() -> None:
     run(main)
 
 
+def test_a_client_may_take_its_time_to_read_the_last_of_an_answer() -> None:
+    """The time to close is for clients that are done, not for slow ones."""
+
+    async def main() -> None:
+        body = b"x" * (16 << 20)
+        row = Row(
+            method="GET", path="/big", dialect=OPENAI, action=Local(lambda _: Answer(body=body))
+        )
+        async with running(limits=SLOW, rows=(row,)) as house:
+            request = house.request(b"GET /big", b"", b"Connection: close\r\n")
+            async with opened(house, request) as raw:
+                raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                await asyncio.sleep(0.6)
+                raw.reader._transport.resume_reading()  # type: ignore[attr-defined]
+
+                assert (await raw.reply()).body == body
+
+    run(main)
+
+
 def test_a_body_that_moves_is_not_cut() -> None:
     """The limit is on silence: a phone line may take its time."""
 

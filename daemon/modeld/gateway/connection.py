@@ -97,6 +97,8 @@ class Connection(asyncio.Protocol):
         self._taken_bytes = 0
         self._is_answering = False
         self._is_ending = False
+        self._is_overdue = False
+        """It was given more time already to read the last of an answer."""
         self.is_dropped = False
         self._transport: asyncio.Transport | None = None
 
@@ -267,9 +269,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None, "nothing ends before it began"
         self._is_ending = True
-        limits = self._hall.limits
-        is_unread = transport.get_write_buffer_size() > 0
-        self._wait(limits.write_stall_seconds if is_unread else limits.linger_seconds)
+        self._wait(self._hall.limits.linger_seconds)
         if self._reader.is_complete and not self._reader.has_more:
             transport.close()
         elif not transport.is_closing() and transport.can_write_eof():
@@ -297,8 +297,16 @@ class Connection(asyncio.Protocol):
         """Act on the deadline."""
         if self.is_waiting and self._reader.has_begun:
             self._refuse(Problem(408, "the request took too long to come"))
+            assert self._transport is not None, "it sent something"
+            self._transport.close()  # no lingering: nothing more is on its way
+        elif self._is_ending and self._has_unsent() and not self._is_overdue:
+            self._is_overdue = True
+            self._wait(self._hall.limits.write_stall_seconds)
         else:
             self.drop()
+
+    def _has_unsent(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def _wait(self, seconds: float) -> None:
         self.deadline = self._hall.relay.clock.monotonic() + seconds
