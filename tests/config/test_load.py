@@ -285,7 +285,8 @@ def test_changes_tell_old_and_new() -> None:
 def test_needs_restart_tells_what_a_reload_can_not_change() -> None:
     """A key that is silently not applied is worse than one that says so."""
     new = _load(
-        '[gateway]\nlisten = []\nmax_waiting = 1\n[load]\nreplace = false\n[servers]\nlauncher = "direct"\n'
+        "[gateway]\nlisten = []\nmax_waiting = 1\n[load]\nreplace = false\n"
+        '[servers]\nlauncher = "direct"\n'
     )
 
     assert needs_restart(Config(), new.config) == ["servers.launcher", "gateway.listen"]

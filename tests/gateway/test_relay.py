@@ -1011,6 +1011,8 @@ def test_errors_are_words_of_the_table() -> None:
     async def main() -> None:
         async with cold() as (house, _, _loaded):
             for kind in ModeldError.__subclasses__():
+                if kind.__module__ != ModeldError.__module__:
+                    continue  # the client has one of its own
                 house.door.loader = refusing(kind("x"))  # type: ignore[assignment]
                 reply = await house.ask()
                 assert reply.status == kind("x").status.http_status
