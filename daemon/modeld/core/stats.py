@@ -135,6 +135,19 @@ def remember_memory(state: State, model_id: str, resident_bytes: int) -> State:
     return _with(state, model_id, replace(stats, measured_bytes=resident_bytes))
 
 
+def uses_within(stats: ModelStats, days: float, now: float) -> int:
+    """
+    Return the uses of the last `days`, the border included; the future counts as now.
+
+    Args:
+        stats: What is remembered of the model.
+        days: [days]
+        now: [unix s]
+    """
+    since = now - days * 86_400.0
+    return sum(stamp.timestamp() >= since for stamp in stats.use_timestamps)
+
+
 def store_arguments(state: State, model_id: str, arguments: tuple[str, ...]) -> State:
     """Return the state with llama-server arguments kept for the model (`load --store`)."""
     stats = state.models.get(model_id, ModelStats())
