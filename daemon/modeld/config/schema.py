@@ -96,6 +96,40 @@ class Rank(_Section, frozen=True, kw_only=True):
     weights: Weights = Weights()
 
 
+class Cache(_Section, frozen=True, kw_only=True):
+    """Which models have a copy on the SSD."""
+
+    policy: Literal["documented", "gain"] = "documented"
+    """`documented` counts uses and idle days; `gain` weighs seconds saved against seconds lost."""
+    promote_min_uses: Annotated[int, Meta(ge=1, le=100)] = 3
+    """The uses within the window that a copy takes (documented)."""
+    promote_window_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
+    expire_after_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
+    """A copy that is idle for less is not expired (documented)."""
+    ssd_min_free_gb: Annotated[float, Meta(ge=0)] = 30.0
+    """Kept free on the SSD after any copy."""
+    precache: bool = True
+    """Whether, after an expiry, another of the best models is copied into what room is left."""
+    precache_top: Annotated[int, Meta(ge=1, le=1000)] = 5
+    """How many of the highest ranks are looked at for that."""
+    victim_weight: Annotated[float, Meta(ge=0, le=100)] = 1.25
+    """How much more a second counts that an expiry loses than one that a copy saves (gain)."""
+    write_price_seconds_per_gb: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    """The seconds that a written GB has to save in 7 days (gain)."""
+    protect_override: Annotated[float, Meta(ge=0, le=100)] = 1.25
+    """`victim_weight` of copies idle for less than `expire_after_days`; 0 never expires them."""
+    calibration: bool = True
+    """Whether forecasts are corrected by how earlier ones turned out (gain)."""
+    wear_budget_gb_per_day: Annotated[float, Meta(ge=0)] = 0.0
+    """The most that is copied to the SSD in a day; 0 for no limit."""
+    copy_limit_mb_per_second: Annotated[float, Meta(ge=0)] = 0.0
+    """The rate of copies that nobody waits for; 0 for no limit."""
+    ssd_mb_per_second: Annotated[float, Meta(gt=0)] = 2500.0
+    """How fast the SSD is read, for forecasts (gain, `modelctl simulate`)."""
+    hdd_mb_per_second: Annotated[float, Meta(gt=0)] = 180.0
+    """How fast the slow tiers are read, for the same."""
+
+
 class Servers(_Section, frozen=True, kw_only=True):
     """How llama-server is run."""
 
@@ -153,6 +187,7 @@ class Config(_Section, frozen=True, kw_only=True):
     reload: Reload = Reload()
     memory: Memory = Memory()
     rank: Rank = Rank()
+    cache: Cache = Cache()
     servers: Servers = Servers()
     gateway: Gateway = Gateway()
     log: Log = Log()
