@@ -258,7 +258,8 @@ class Service:
         write_model(models / "tiny.gguf")
         config = Path(os.environ["HOME"], ".config", "modeld", "modeld.toml")
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text("[reload]\nmin_reload_seconds = 0\n")
+        # no gateway of its own: another program of this machine may have the port
+        config.write_text("reload.min_reload_seconds = 0\ngateway.listen = []\n")
         units.install(units.user_directory(), (*units.DROP_INS, *drop_ins))
         systemctl("daemon-reload")
         systemctl("reset-failed", "modeld.service", check=False)
