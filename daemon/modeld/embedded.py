@@ -45,8 +45,6 @@ OPTIONS = """
 -b, --batch-size N | integer | n_batch | logical batch size (default: 2048)
 -ub, --ubatch-size N | integer | n_ubatch | physical batch size (default: 512)
 -fa, --flash-attn [on|off|auto] | flash | flash_attn_type | flash attention (default: auto)
---rope-scaling {none,linear,yarn} | rope | rope_scaling_type | RoPE scaling method
---yarn-orig-ctx N | integer | yarn_orig_ctx | YaRN: original context of the model
 -kvo, --kv-offload, -nkvo, --no-kv-offload | switch | !no_kv_offload | KV cache on the GPU
 -ctk, --cache-type-k TYPE | cache | cache_type_k | f16 (default), q8_0, q4_0, bf16, ...
 -ctv, --cache-type-v TYPE | cache | cache_type_v | f16 (default), q8_0, q4_0, bf16, ...
@@ -98,7 +96,7 @@ OPTIONS = """
 --threads-http N | integer | n_threads_http | threads for HTTP (default: -1, auto)
 --cache-prompt, --no-cache-prompt | switch | cache_prompt | reuse prompts (default: enabled)
 --cache-reuse N | integer | n_cache_reuse | smallest chunk to reuse by shifting (default: 0)
---metrics | switch | endpoint_metrics | serve GET /metrics
+--metrics | switch | endpoint_metrics | serve GET /metrics (default: enabled)
 --props | switch | endpoint_props | allow POST /props
 --slots, --no-slots | switch | endpoint_slots | serve GET /slots (default: enabled)
 --jinja, --no-jinja | switch | use_jinja | chat templates by jinja (default: enabled)
@@ -193,7 +191,6 @@ KINDS: "dict[str, Convert]" = {
     "flash": _member(
         "llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE_", "on=ENABLED off=DISABLED auto"
     ),
-    "rope": _member("llama_rope_scaling_type", "LLAMA_ROPE_SCALING_TYPE_", "none linear yarn"),
     "cache": _member("ggml_type", "GGML_TYPE_", "f32 f16 bf16 q8_0 q4_0 q4_1 iq4_nl q5_0 q5_1"),
     "load": _member(
         "llama_load_mode",
@@ -302,6 +299,7 @@ def make_params(engine: "ModuleType", chosen: "Sequence[tuple[Option, str, str]]
     params = engine.CommonParams()
     params.port = 8080
     params.n_parallel = -1
+    params.endpoint_metrics = True  # for `serve`
     for option, name, word in chosen:
         try:
             option.store(engine, params, name, word)
@@ -362,6 +360,7 @@ def serve(engine: "ModuleType", params: object) -> None:
         reader, passed_on = os.pipe()
         os.dup2(reader, 0)
     server = engine.Server(params)
+    server.handle_metrics()  # answered by its main loop: before that runs, an end would be lost
     _wait_for_the_end(commands)
     if passed_on is not None:
         os.write(passed_on, EXIT_LINE)

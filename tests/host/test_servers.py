@@ -23,8 +23,9 @@ from modeld.host.probe import ServerProbe
 from modeld.host.servers.process import start_ticks
 from modeld.supervisor.ports import Servers
 from tests.support import launchers
+from tests.support.engines import llama_server
 from tests.support.running import asynchronous
-from tests.support.server_rig import FAKE, Rig, catches_sigterm, eventually
+from tests.support.server_rig import EMBEDDED, FAKE, Rig, catches_sigterm, eventually
 from tests.support.tiny_gguf import write_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,6 +90,31 @@ async def test_server_becomes_ready_and_ends_when_it_is_asked(
     assert not psutil.pid_exists(process.pid)
     assert list(Path(launcher.runtime, "kids").iterdir()) == []
     assert list(Path(launcher.runtime, "launch").iterdir()) == []
+
+
+REAL = [EMBEDDED] + ([server.argv] if (server := llama_server()) else [])
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("argv", REAL, ids=lambda argv: Path(argv[-1]).stem)
+@asynchronous
+async def test_server_that_is_stopped_the_moment_it_is_ready_ends_soon(
+    launcher: launchers.AnyLauncher, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    """llama-server loses what is asked of it between "ready" and its main loop."""
+    model = tmp_path / "tiny.gguf"
+    write_model(model)
+    async with opened(launcher) as (rig, servers):
+        probe = ServerProbe(rig.emit)
+        for _ in range(5):
+            record = rig.record(*argv, "-m", str(model), "--host", "{socket}", "-c", "256")
+            servers.start(record)
+            probe.watch(record)
+            await rig.event(ServerReady, lambda event, i=record.server_id: event.server_id == i)
+            servers.stop(record.server_id)
+            await ended(rig, record)
+            servers.forget(record.server_id)
+        await probe.close()
 
 
 @asynchronous
@@ -509,12 +535,32 @@ async def test_stale_note_never_reaches_a_stranger(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_server_is_found_by_its_stdin_without_a_note() -> None:
+async def test_server_is_found_by_its_log_without_a_note() -> None:
     """The daemon may die between the start and the note."""
     with launchers.launcher("direct") as launcher:
         async with opened(launcher) as (rig, servers):
             record = rig.fake("healthy")
             process = await started(rig, servers, record)
+        Path(launcher.runtime, "launch", f"{record.server_id}.process.json").unlink()
+        async with opened(launcher) as (rig, servers):
+            (found,) = await adopt(rig, servers)
+            servers.kill(record.server_id)
+            await ended(rig, record)
+
+    assert found.process == process
+
+
+@asynchronous
+async def test_engine_that_has_put_its_stdin_away_is_found_without_a_note(tmp_path: Path) -> None:
+    """The embedded engine reads commands elsewhere; it ran on, known to nobody."""
+    model = tmp_path / "tiny.gguf"
+    write_model(model)
+    with launchers.launcher("direct") as launcher:
+        async with opened(launcher) as (rig, servers):
+            record = rig.real(model)
+            process = await started(rig, servers, record)
+            stdin = Path(f"/proc/{process.pid}/fd/0")
+            await eventually(lambda: str(stdin.readlink()) != record.stdin_path)
         Path(launcher.runtime, "launch", f"{record.server_id}.process.json").unlink()
         async with opened(launcher) as (rig, servers):
             (found,) = await adopt(rig, servers)

@@ -151,4 +151,6 @@ def end_processes_below(runtime: str) -> None:
 
 def write_record(runtime: str, record: LaunchRecord) -> None:
     """Write a record as a daemon does that crashes right after."""
-    Records(runtime).prepare(record)
+    records = Records(runtime)
+    records.make_room(record)
+    records.write(record)

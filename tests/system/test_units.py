@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modeld.core.events import ServerExited, ServerStarted
+from modeld.core.events import ServerExited, ServerReady, ServerStarted
+from modeld.host.probe import ServerProbe
 from tests.support import launchers, units, user_systemd
 from tests.support.daemon import free_port
 from tests.support.launchers import systemctl
@@ -202,6 +203,34 @@ async def test_server_whose_model_has_a_port_is_reached_by_it(
     servers.forget(record.server_id)
     await eventually(lambda: not drop_in.exists())
     await servers.close()
+
+
+@pytest.mark.systemd
+@pytest.mark.engine
+@pytest.mark.parametrize("drop_ins", [(), ("10-sandbox",), ("10-sandbox", "20-gpu"), ("20-gpu",)])
+@asynchronous
+async def test_server_starts_with_every_choice_of_drop_ins(
+    launcher: launchers.AnyLauncher, tmp_path: Path, drop_ins: tuple[str, ...]
+) -> None:
+    """Machines differ in namespaces and GPUs; each has its choice (20-cpu is tested elsewhere)."""
+    shutil.rmtree(units.user_directory() / "modeld-llama@.service.d")
+    names = tuple(f"modeld-llama@.service.d/{name}.conf" for name in drop_ins)
+    units.install(units.user_directory(), names)
+    systemctl("daemon-reload")
+    model = tmp_path / "tiny.gguf"
+    write_model(model)
+    rig = Rig(launcher.runtime)
+    servers, probe = launcher.make(rig.emit), ServerProbe(rig.emit)
+    record = rig.real(model)
+    servers.start(record)
+    probe.watch(record)
+    await rig.event(ServerReady)
+    servers.stop(record.server_id)
+    exited = await rig.event(ServerExited)
+    await probe.close()
+    await servers.close()
+
+    assert exited.exit.how in {"exited", "signalled"}
 
 
 @pytest.mark.systemd

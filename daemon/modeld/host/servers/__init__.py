@@ -8,5 +8,7 @@ find it again, tell how it ended, and never signal a process that is not one of 
 
     records   what is written down of each server, and the files it talks through
     process   one process, identified and held so that no other can be taken for it
-    engine    what llama-server understands: the line that ends it, the last lines of its log
+    engine    what is peculiar to llama-server: how it is ended, and the log that it leaves
+    bus       the user manager over D-Bus
+    journal   what a unit wrote
 """

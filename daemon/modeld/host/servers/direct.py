@@ -3,7 +3,7 @@ Servers as processes of our own making, for machines without a user manager.
 
 Each leads a session of its own.  It holds its FIFOs open itself and writes its log to a file, so
 the daemon may go and come back.  The next daemon finds it by pid, start time and boot id; and
-should a crash have come between the start and that note, by the FIFO that is its stdin.  What it
+should a crash have come between the start and that note, by the log that is its stderr.  What it
 cannot have without a manager: limits, a sandbox, and an exit status while nobody watched.
 """
 
@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modeld.core.entities import Exit, Found, LaunchRecord
 from modeld.core.events import ServerExited, ServerStarted
-from modeld.host.servers.engine import LAST_LINES, ask_to_end, log_tail, shorten_log
+from modeld.host.servers.engine import LAST_LINES, Engine, log_tail, shorten_log
 from modeld.host.servers.process import Handle
 from modeld.host.servers.records import Records, record_paths
 from modeld.supervisor.ports import Emit
@@ -37,35 +36,31 @@ class DirectServers:
         self._emit = emit
         self._records = Records(runtime_directory)
         self._runtime_directory = runtime_directory
-        self._handles: dict[str, Handle] = {}
+        self._engines: dict[str, Engine] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._log_timer: asyncio.TimerHandle | None = None
 
     def start(self, record: LaunchRecord) -> None:
-        """Write the record and start the process: `ServerStarted`, or at once `ServerExited`."""
-        server_id = record.server_id
+        """Write the record and start the process: `ServerStarted`, or `ServerExited`."""
+        self._engines[record.server_id] = Engine(record.stdin_path)
+        task = asyncio.get_running_loop().create_task(self._start(record))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
-            self._records.prepare(record)
-            handle = _spawn(record)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            exit_ = Exit(how="not-started", detail=_reason(record, error), ended_at=_now())
-            self._emit(ServerExited(server_id=server_id, exit=exit_))
-            return
-        self._hold(server_id, handle)
-        # Without the note the next daemon searches for it, so a full disk costs nothing more.
-        with contextlib.suppress(OSError):
-            self._records.write_process(server_id, handle.process)
-        self._emit(ServerStarted(server_id=server_id, process=handle.process))
+            self._records.make_room(record)
+        except OSError as error:
+            task.cancel()
+            self._never_started(record, error)
 
     def stop(self, server_id: str) -> None:
-        """Write the exit line and send SIGTERM."""
-        ask_to_end(record_paths(self._runtime_directory, server_id).stdin_path)
-        if handle := self._handles.get(server_id):
-            handle.signal(signal.SIGTERM)
+        """Ask it to end."""
+        if engine := self._engines.get(server_id):
+            engine.stop()
 
     def kill(self, server_id: str) -> None:
         """Kill the process and its group."""
-        if handle := self._handles.get(server_id):
-            handle.kill_group()
+        if engine := self._engines.get(server_id):
+            engine.kill()
 
     def forget(self, server_id: str) -> None:
         """Remove record, note, socket, FIFOs and log."""
@@ -83,7 +78,7 @@ class DirectServers:
                 gone = Exit(how="unknown", lines=lines)
                 found.append(Found(record=record, process=None, exit=gone))
             else:
-                self._hold(record.server_id, handle)
+                self._hold(record.server_id, Engine(record.stdin_path), handle)
                 found.append(Found(record=record, process=handle.process))
         for server_id in {*running, *damaged}:
             stranger = self._recognise(server_id, running.get(server_id))
@@ -102,9 +97,35 @@ class DirectServers:
         if self._log_timer is not None:
             self._log_timer.cancel()
             self._log_timer = None
-        for handle in self._handles.values():
-            handle.close()
-        self._handles.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for engine in self._engines.values():
+            engine.let_go()
+        self._engines.clear()
+
+    async def _start(self, record: LaunchRecord) -> None:
+        try:
+            # In a thread: the disk may be slow to sync, and the kernel to make a process.
+            handle = await asyncio.to_thread(self._launch, record)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._never_started(record, error)
+            return
+        self._emit(ServerStarted(server_id=record.server_id, process=handle.process))
+        self._hold(record.server_id, self._engines[record.server_id], handle)
+
+    def _launch(self, record: LaunchRecord) -> Handle:
+        self._records.write(record)
+        handle = _spawn(record)
+        # Without the note the next daemon searches for it, so a full disk costs nothing more.
+        with contextlib.suppress(OSError):
+            self._records.write_process(record.server_id, handle.process)
+        return handle
+
+    def _never_started(self, record: LaunchRecord, error: Exception) -> None:
+        del self._engines[record.server_id]
+        exit_ = Exit(how="not-started", detail=_reason(record, error), ended_at=_now())
+        self._emit(ServerExited(server_id=record.server_id, exit=exit_))
 
     def _recognise(self, server_id: str, pid: int | None) -> Handle | None:
         noted = self._records.read_process(server_id)
@@ -116,23 +137,23 @@ class DirectServers:
                 self._records.write_process(server_id, handle.process)
         return handle
 
-    def _hold(self, server_id: str, handle: Handle) -> None:
-        self._handles[server_id] = handle
-        handle.watch(lambda: self._ended(server_id))
+    def _hold(self, server_id: str, engine: Engine, handle: Handle) -> None:
+        self._engines[server_id] = engine
+        handle.watch(lambda: self._ended(server_id, handle))
+        engine.hold(handle)
         if self._log_timer is None:
             self._check_logs()
 
     def _check_logs(self) -> None:
-        for server_id in self._handles:
+        for server_id in self._engines:
             shorten_log(record_paths(self._runtime_directory, server_id).log_path)
         loop = asyncio.get_running_loop()
         self._log_timer = loop.call_later(LOG_CHECK_SECONDS, self._check_logs)
 
-    def _ended(self, server_id: str) -> None:
-        handle = self._handles.pop(server_id)
+    def _ended(self, server_id: str, handle: Handle) -> None:
         handle.kill_group()  # what it left behind; until it is reaped the group is its own
         how, code = _reap(handle.process.pid)
-        handle.close()
+        self._engines.pop(server_id).let_go()
         lines = log_tail(record_paths(self._runtime_directory, server_id).log_path, LAST_LINES)
         exit_ = Exit(how=how, code=code, lines=lines, ended_at=_now())
         self._emit(ServerExited(server_id=server_id, exit=exit_))
@@ -183,23 +204,27 @@ def _reap(pid: int) -> tuple[str, int]:
 
 def _engines(kids: Path) -> dict[str, int]:
     """
-    Return the pid of every server that runs, by id: those whose stdin is a FIFO of ours.
+    Return the pid of every server that runs, by id: those that hold a FIFO of ours.
 
-    The FIFO may have been removed since.  What a server has started itself has the same stdin,
-    but does not lead the session.
+    The FIFO may have been removed since, and engines put others in the place of their stdin and
+    stdout.  What a server has started itself may hold it too, but leads no session.
     """
-    stdin = re.compile(re.escape(str(kids)) + r"/([a-z0-9]{16})\.in(?: \(deleted\))?")
+    fifo = re.compile(re.escape(str(kids)) + r"/([a-z0-9]{16})\.(?:in|out)(?: \(deleted\))?")
     engines = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
-        try:
-            match = stdin.fullmatch(os.readlink(entry / "fd" / "0"))  # noqa: PTH115 -- as text
-            if match and os.getsid(int(entry.name)) == int(entry.name):
-                engines[match[1]] = int(entry.name)
-        except OSError:  # another user's, or gone
-            continue
+        with contextlib.suppress(OSError):  # another user's, or gone
+            if os.getsid(int(entry.name)) == int(entry.name):
+                matches = map(fifo.fullmatch, _open_files(entry))
+                engines.update({match[1]: int(entry.name) for match in matches if match})
     return engines
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(descriptor)  # noqa: PTH115 -- as text
 
 
 def _reason(record: LaunchRecord, error: Exception) -> str:

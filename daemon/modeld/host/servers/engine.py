@@ -1,15 +1,20 @@
 """
-How to talk to a llama-server beside HTTP: the line that ends it, and the log it leaves.
+What is peculiar to llama-server as a process: how it is ended, and the log that it leaves.
 
-These are its own words and habits; how its process is started and watched is elsewhere.
+How its process is started and watched is elsewhere, and so is all that is said over HTTP.
 """
 
+import asyncio
 import contextlib
 import os
 import re
+import signal
 from pathlib import Path
 
+from modeld.host.servers.process import Handle
+
 EXIT_LINE = b"cmd_router_to_child:exit\n"
+SIGTERM_DELAY_SECONDS = 0.25
 LAST_LINES = 50
 """How many lines of its log tell why it ended; `modelctl logs` has no more when it is gone."""
 LOG_LIMIT_BYTES = 4 * 1024**2
@@ -20,12 +25,50 @@ _READ_LIMIT_BYTES = 1024**2
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def ask_to_end(stdin_path: str) -> None:
-    """
-    Write the line that ends a server that is ready, whatever else it does.
+class Engine:
+    """One server as its launcher knows it: its process, and what was asked before it had one."""
 
-    Without it a SIGTERM would not do: llama-server then waits for its stdin, which never ends.
-    A server that still loads reads the line when it is ready, and heeds SIGTERM at once.
+    def __init__(self, stdin_path: str) -> None:
+        self._stdin_path = stdin_path
+        self._handle: Handle | None = None
+        self.stop_was_asked = False
+        self._kill_was_asked = False
+
+    def hold(self, handle: Handle) -> None:
+        """Take its process, and do to it what was asked meanwhile."""
+        self._handle = handle
+        if self._kill_was_asked:
+            handle.kill_group()
+        elif self.stop_was_asked:
+            _ask_to_end(handle, self._stdin_path)
+
+    def let_go(self) -> None:
+        """Have nothing to do with its process any more.  Idempotent."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+
+    def stop(self) -> None:
+        """Ask it to end, once: it would take a second time for impatience."""
+        if self._handle is not None and not self.stop_was_asked:
+            _ask_to_end(self._handle, self._stdin_path)
+        self.stop_was_asked = True
+
+    def kill(self) -> None:
+        """Kill it, and whatever it has started."""
+        self._kill_was_asked = True
+        if self._handle is not None:
+            self._handle.kill_group()
+
+
+def _ask_to_end(handle: Handle, stdin_path: str) -> None:
+    """
+    Ask a server to end, in the way that its present state understands.
+
+    While it loads, SIGTERM ends it at once.  Later that alone would hang it for ever: it then
+    waits for its stdin, which never ends.  So a line on its stdin ends it, and SIGTERM follows
+    only if it did not: llama-server loses whatever is asked in the moment between "ready" and
+    its main loop.  Source: tools/server/server.cpp.
     """
     # ENXIO: nobody has it open, so nobody is there to be asked.  EAGAIN: nobody has read it.
     with contextlib.suppress(OSError):
@@ -34,6 +77,11 @@ def ask_to_end(stdin_path: str) -> None:
             os.write(fifo, EXIT_LINE)
         finally:
             os.close(fifo)
+    if handle.catches(signal.SIGTERM):
+        loop = asyncio.get_running_loop()
+        loop.call_later(SIGTERM_DELAY_SECONDS, handle.send, signal.SIGTERM)
+    else:
+        handle.send(signal.SIGTERM)
 
 
 def log_tail(log_path: str, count: int) -> tuple[str, ...]:

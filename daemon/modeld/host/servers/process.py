@@ -103,10 +103,20 @@ class Handle:
 
         self._loop.add_reader(self._pidfd, ended)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Signal the process; nothing happens where it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process; nothing happens where it has ended, or the handle is closed."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def catches(self, number: signal.Signals) -> bool:
+        """Return whether the process has a handler of its own for a signal."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        mask = status.partition("SigCgt:")[2].split(maxsplit=1)[0]
+        return bool(int(mask, 16) >> number - 1 & 1)
 
     def kill_group(self) -> None:
         """Kill the process and whatever else is in the group that it leads."""
@@ -115,7 +125,7 @@ class Handle:
         if stat is not None and stat.start_ticks == self.process.start_ticks:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
 
     def close(self) -> None:
         """Let go of the process and leave it as it is.  Idempotent."""

@@ -8,8 +8,7 @@ What is written down of each server, and the files it talks through.
     RUNTIME/kids/ID.log              its stderr (direct starts only)
 
 A record that cannot be understood is set aside as `ID.json.damaged`, never guessed at.  Nothing
-here starts or signals anything.  The calls block, for microseconds: RUNTIME is a tmpfs wherever
-there is a login session.
+here starts or signals anything.
 """
 
 import contextlib
@@ -26,6 +25,7 @@ from modeld.core.entities import LaunchRecord, Process
 RECORD_VERSION = 1
 RECORD_LIMIT_BYTES = 4 * 1024**2  # argv and environment together cannot be longer than 2 MiB
 _RECORD_NAME = re.compile(r"([a-z0-9]{16})\.json")
+_KID_NAME = re.compile(r"([a-z0-9]{16})\.(?:sock|in|out|log)")
 _HALF = ".new"
 
 
@@ -57,9 +57,9 @@ class Records:
         self.launch = Path(runtime_directory, "launch")
         self.kids = Path(runtime_directory, "kids")
 
-    def prepare(self, record: LaunchRecord) -> None:
+    def make_room(self, record: LaunchRecord) -> None:
         """
-        Write the record, and make room for its server: fresh FIFOs, nothing at its socket.
+        Make what a server talks through: fresh FIFOs, and nothing where it will listen.
 
         llama-server cannot bind a socket whose file is there already, whatever it is.
 
@@ -68,14 +68,22 @@ class Records:
         """
         for directory in (self.launch, self.kids):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_synced(self.launch / f"{record.server_id}.json", msgspec.json.encode(record))
         for path in (record.socket_path, record.stdin_path, record.stdout_path):
             Path(path).unlink(missing_ok=True)
         os.mkfifo(record.stdin_path, 0o600)
         os.mkfifo(record.stdout_path, 0o600)
 
+    def write(self, record: LaunchRecord) -> None:
+        """
+        Write a record, synced.  Blocks for as long as the disk takes.
+
+        Raises:
+            OSError: The disk refused it.
+        """
+        _write_synced(self.launch / f"{record.server_id}.json", msgspec.json.encode(record))
+
     def read_all(self) -> tuple[list[LaunchRecord], list[str]]:
-        """Return all records, oldest first, and the ids of those that had to be set aside."""
+        """Return all records, oldest first, and the ids of what has none that can be used."""
         self._remove_halves()
         records, damaged = [], []
         for path in self._files():
@@ -87,7 +95,18 @@ class Records:
                 with contextlib.suppress(OSError):
                     path.rename(f"{path}.damaged")
                 damaged.append(server_id)
+        known = {record.server_id for record in records}
+        # the daemon before may have been killed between the FIFOs and the record
+        damaged += sorted(self._talked_through() - known - set(damaged))
         return sorted(records, key=lambda record: record.created_at), damaged
+
+    def _talked_through(self) -> set[str]:
+        """Return the ids of all servers that there is a socket, FIFO or log of."""
+        try:
+            names = [path.name for path in self.kids.iterdir()]
+        except FileNotFoundError:
+            return set()
+        return {match[1] for name in names if (match := _KID_NAME.fullmatch(name))}
 
     def _remove_halves(self) -> None:
         """Remove records that a crash left half written; nothing was started from them."""
@@ -102,7 +121,12 @@ class Records:
         return sorted(entry for entry in entries if _RECORD_NAME.fullmatch(entry.name))
 
     def write_process(self, server_id: str, process: Process) -> None:
-        """Note which process a server became."""
+        """
+        Note which process a server became, synced.
+
+        Raises:
+            OSError: The disk refused it.
+        """
         _write_synced(self._process_path(server_id), msgspec.json.encode(process))
 
     def read_process(self, server_id: str) -> Process | None:

@@ -23,7 +23,7 @@ from modeld.core.entities import Exit, Found, LaunchRecord
 from modeld.core.events import ServerExited, ServerStarted
 from modeld.errors import Unavailable
 from modeld.host.servers.bus import BusError, Service, UserManager
-from modeld.host.servers.engine import LAST_LINES, ask_to_end
+from modeld.host.servers.engine import LAST_LINES, Engine
 from modeld.host.servers.journal import last_words, unit_lines
 from modeld.host.servers.process import Handle
 from modeld.host.servers.records import Records, record_paths
@@ -52,25 +52,12 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 
 
 class _Unit:
-    """One server, as this daemon knows it."""
+    """One server, and the names it goes by."""
 
     def __init__(self, server_id: str, runtime_directory: str) -> None:
         self.server_id = server_id
         self.name = f"modeld-llama@{server_id}.service"
-        self.stdin_path = record_paths(runtime_directory, server_id).stdin_path
-        self.handle: Handle | None = None
-        self.stop_asked = False
-        self.kill_asked = False
-
-    def push(self) -> None:
-        """Do to the process what was asked for, if there is one yet."""
-        if self.handle is None:
-            return
-        if self.kill_asked:
-            self.handle.signal(signal.SIGKILL)
-        elif self.stop_asked:
-            ask_to_end(self.stdin_path)
-            self.handle.signal(signal.SIGTERM)
+        self.engine = Engine(record_paths(runtime_directory, server_id).stdin_path)
 
 
 class SystemdServers:
@@ -99,23 +86,21 @@ class SystemdServers:
         """Write the record and start the unit: `ServerStarted`, or `ServerExited`."""
         unit = self._units[record.server_id] = self._unit(record.server_id)
         try:
-            self._records.prepare(record)
+            self._records.make_room(record)
         except OSError as error:
             self._never_started(unit, f"{error.filename}: {error.strerror}")
             return
-        self._in_background(self._start(unit, record.port))
+        self._in_background(self._start(unit, record))
 
     def stop(self, server_id: str) -> None:
-        """Write the exit line and send SIGTERM."""
+        """Ask it to end."""
         if unit := self._units.get(server_id):
-            unit.stop_asked = True
-            unit.push()
+            unit.engine.stop()
 
     def kill(self, server_id: str) -> None:
         """Kill every process of the unit."""
         if unit := self._units.get(server_id):
-            unit.kill_asked = True
-            unit.push()
+            unit.engine.kill()
             self._in_background(self._try("KillUnit", "ssi", unit.name, *KILL_ALL))
 
     def forget(self, server_id: str) -> None:
@@ -149,16 +134,16 @@ class SystemdServers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for unit in self._units.values():
-            if unit.handle is not None:
-                unit.handle.close()
+            unit.engine.let_go()
         self._units.clear()
         await self._manager.close()
 
     # --- a server's life --------------------------------------------------------------------
 
-    async def _start(self, unit: _Unit, port: int) -> None:
+    async def _start(self, unit: _Unit, record: LaunchRecord) -> None:
         try:
-            if port:
+            await asyncio.to_thread(self._records.write, record)
+            if record.port:
                 await self._allow_port(unit)
             await self._manager.call("RefUnit", "s", unit.name)  # or a good end would be forgotten
             result = await self._manager.start(unit.name, START_SECONDS)
@@ -201,13 +186,11 @@ class SystemdServers:
 
     def _watch(self, unit: _Unit, handle: Handle) -> None:
         def ended() -> None:
-            handle.close()
-            unit.handle = None
+            unit.engine.let_go()
             self._in_background(self._report(unit))
 
-        unit.handle = handle
         handle.watch(ended)
-        unit.push()
+        unit.engine.hold(handle)
 
     async def _report(self, unit: _Unit, otherwise: str = "") -> None:
         """Tell how a server ended, once the manager knows."""
@@ -216,7 +199,7 @@ class SystemdServers:
         except BusError:
             service = Service()
         lines: tuple[str, ...] = ()
-        if not unit.stop_asked or service.exit_status in LAUNCHER_FAILURES:
+        if not unit.engine.stop_was_asked or service.exit_status in LAUNCHER_FAILURES:
             lines = await last_words(unit.name, LAST_LINES)
         exit_ = _exit(service, lines, otherwise)
         self._emit(ServerExited(server_id=unit.server_id, exit=exit_))
