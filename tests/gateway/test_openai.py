@@ -101,7 +101,8 @@ def test_client_gets_a_chat_answer(engine: Engine) -> None:
             answer = await ai.chat.completions.create(model="nick", messages=MESSAGES)
 
             assert (answer.choices[0].message.content or "").strip() == SENTENCE
-            assert house.door.count(RequestStarted) == house.door.count(RequestEnded) == 1
+            await until(lambda: house.door.count(RequestEnded) == 1)
+            assert house.door.count(RequestStarted) == 1
 
     run(main)
 

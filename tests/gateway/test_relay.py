@@ -563,7 +563,8 @@ def test_two_hundred_requests_for_one_cold_model_are_all_answered() -> None:
 
             assert statuses == {200}
             assert len(server.asked) == 200
-            assert house.door.count(RequestStarted) == house.door.count(RequestEnded) == 200
+            await until(lambda: house.door.count(RequestEnded) == 200)
+            assert house.door.count(RequestStarted) == 200
 
     run(main)
 

@@ -145,14 +145,15 @@ class Connection(asyncio.Protocol):
         if self._is_ending:
             return
         reader = self._reader
-        if not reader.has_begun:
-            self._wait(self._hall.limits.head_seconds)
+        is_first = not reader.has_begun
         try:
             reader.receive(data)
             if self._is_answering:
                 self.writer.keep_alive = False  # more came: pipelining
                 return
             if reader.head is None:
+                if is_first:
+                    self._wait(self._hall.limits.head_seconds)
                 return
             if self._row is None and not self._judge():
                 return

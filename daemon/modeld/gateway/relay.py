@@ -22,9 +22,10 @@ from msgspec import Struct
 
 from modeld.config.schema import Gateway
 from modeld.core.entities import Model, Origin
-from modeld.core.events import LoadAsked, RequestEnded, RequestMoved, RequestStarted, Selection
+from modeld.core.events import LoadAsked, Selection
 from modeld.errors import ModeldError, ServerFailed, TimedOut
 from modeld.gateway.http import Answer, Problem, ResponseWriter, header_line
+from modeld.gateway.reports import Reports
 from modeld.gateway.table import RETRY_AFTER_S, Call, Relayed, Row, Wanted, problem_of
 from modeld.gateway.upstream import AnswerHead, Pool, Upstream
 from modeld.supervisor.door import Door, OnProgress, Route
@@ -33,8 +34,6 @@ from modeld.wire.codec import Progress
 
 MAX_ERROR_BYTES = 64 * 1024
 """Of a server's error that has to be told inside a stream."""
-MOVED_SECONDS = 1.0
-MAX_REMEMBERED_SERVERS = 64
 NOTICE_POLLS = 50
 NOTICE_POLL_SECONDS = 0.02
 """How long the loop may take to notice that a server died, before it is asked for another."""
@@ -69,8 +68,8 @@ class Relay:
         self.clock = clock
         self.grace_seconds = grace_seconds
         self.pool = Pool()
+        self.reports = Reports(door, clock)
         self.waiting = 0
-        self._moved: dict[str, float] = {}
         self._asked = 0
 
     async def load(self, model: Model, on_progress: OnProgress) -> Route:
@@ -115,16 +114,6 @@ class Relay:
                 return
             await asyncio.sleep(NOTICE_POLL_SECONDS)
 
-    def report_moved(self, server_id: str) -> None:
-        """Tell the loop that a server produces, at most once a second."""
-        now = self.clock.monotonic()
-        if now - self._moved.get(server_id, -MOVED_SECONDS) < MOVED_SECONDS:
-            return
-        if len(self._moved) >= MAX_REMEMBERED_SERVERS:
-            self._moved.clear()
-        self._moved[server_id] = now
-        self.door.submit(RequestMoved(server_id=server_id))
-
 
 class Exchange:
     """One request and its answer."""
@@ -137,7 +126,6 @@ class Exchange:
         self._action = row.action
         self._wanted = Wanted(model="", is_stream=False, path="", body=b"")
         self._model: Model | None = None
-        self._model_header = b""
         self._server_id = ""
         """Set from RequestStarted to RequestEnded."""
         self._upstream: Upstream | None = None
@@ -163,12 +151,11 @@ class Exchange:
             self._fail(problem_of(error))
             return
         self._model = model
-        self._model_header = _model_header(model.name)
         route = self._relay.door.routes.ready(model.id)
         upstream = self._relay.pool.take(route.socket_path) if route is not None else None
         if route is not None and upstream is not None:
-            self._begin(route)
             self._send(upstream)
+            self._begin(route)
         else:
             self._task = asyncio.get_running_loop().create_task(self._reach(model))
 
@@ -241,18 +228,18 @@ class Exchange:
             self._beat = None
 
     def _stream_head(self) -> bytes:
-        headers = _STREAM_HEADERS + self._model_header
+        headers = _STREAM_HEADERS + self._model_header()
         return self._client.writer.start(200, self._dialect.stream_type, None, headers)
 
     # --- the way to the server and back -------------------------------------------------------
 
     def _begin(self, route: Route) -> None:
         self._server_id = route.server_id
-        self._relay.door.submit(RequestStarted(server_id=route.server_id))
+        self._relay.reports.started(route.server_id)
 
     def _end(self) -> None:
         if self._server_id:
-            self._relay.door.submit(RequestEnded(server_id=self._server_id))
+            self._relay.reports.ended(self._server_id)
             self._server_id = ""
 
     def _send(self, upstream: Upstream) -> None:
@@ -288,19 +275,18 @@ class Exchange:
             data = self._take_head(head)
         if is_last:
             self._upstream = None
-        self._relay.report_moved(self._server_id)
         if self._error is not None:
             self._collect(body, is_last)
             return
         writer = self._client.writer
         data += writer.body(body)
+        self._client.write(data + writer.end() if is_last else data)
+        # the client has its bytes: only now the rest
+        self._relay.reports.moved(self._server_id)
         self._tail = (self._tail + body)[-2:] if len(body) < 2 else body[-2:]
-        if not is_last:
-            self._client.write(data)
-            return
-        self._settle()
-        self._client.write(data + writer.end())
-        self._client.finish()
+        if is_last:
+            self._settle()
+            self._client.finish()
 
     def _take_head(self, head: AnswerHead) -> bytes:
         writer = self._client.writer
@@ -308,7 +294,7 @@ class Exchange:
         if writer.is_started:
             self._error = bytearray() if head.status != 200 else None
             return b""
-        headers = self._model_header + (_STREAM_HEADERS if is_stream else b"")
+        headers = self._model_header() + (_STREAM_HEADERS if is_stream else b"")
         return writer.start(head.status, head.content_type, head.length, headers)
 
     def _collect(self, body: bytes, is_last: bool) -> None:
@@ -331,6 +317,9 @@ class Exchange:
         else:
             self._settle()
             self._client.cut()
+
+    def _model_header(self) -> bytes:
+        return _model_header(self._model.name) if self._model is not None else b""
 
     # --- ends ---------------------------------------------------------------------------------
 

@@ -103,11 +103,12 @@ class Gateway:
         for connection in tuple(self._hall.connections):
             connection.drop()
         self._relay.pool.close()
-        self._hall.peers.close()
         for _ in range(CLOSE_POLLS):
             if not self._hall.connections:
                 break
             await asyncio.sleep(DRAIN_POLL_SECONDS)
+        self._relay.reports.flush()
+        self._hall.peers.close()
         if self._pulse is not None:
             self._pulse.cancel()
         self._listeners.clear()

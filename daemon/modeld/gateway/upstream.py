@@ -150,13 +150,15 @@ class Upstream(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         self._answers += 1
         self._forget()
-        if is_reusable:
-            self.resume()
-            self._pool.take_back(self)
-        else:
-            self.abort()
-        if receiver is not None:
-            receiver.answer_came(head, body, is_last=True)
+        try:  # the client first, then the books
+            if receiver is not None:
+                receiver.answer_came(head, body, is_last=True)
+        finally:
+            if is_reusable:
+                self.resume()
+                self._pool.take_back(self)
+            else:
+                self.abort()
 
     def _fail(self) -> None:
         receiver, self._receiver = self._receiver, None

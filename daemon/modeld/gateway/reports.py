@@ -1,0 +1,62 @@
+"""
+What the supervisor's loop hears of requests: each start, each end, and that bytes move.
+
+A start is told at once, and the ends that are due with it; an end alone waits a moment, so that
+the next request of the same client needn't wait until the loop has noted it.  Every start that
+was told is followed by its end.  Nothing here knows what a request is.
+"""
+
+import asyncio
+
+from modeld.core.events import RequestEnded, RequestMoved, RequestStarted
+from modeld.supervisor.door import Door
+from modeld.supervisor.ports import Clock
+
+END_SECONDS = 0.02
+"""How late an end may be told."""
+MOVED_SECONDS = 1.0
+"""Between two signs that a server moves."""
+MAX_REMEMBERED_SERVERS = 64
+
+
+class Reports:
+    """Tells the loop."""
+
+    def __init__(self, door: Door, clock: Clock) -> None:
+        self._door = door
+        self._clock = clock
+        self._ended: list[str] = []
+        self._is_due = False
+        self._moved: dict[str, float] = {}
+
+    def started(self, server_id: str) -> None:
+        """Tell that a request went to a server."""
+        self.flush()
+        self._door.submit(RequestStarted(server_id=server_id))
+
+    def ended(self, server_id: str) -> None:
+        """Tell, in a moment, that a request is over."""
+        self._ended.append(server_id)
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._is_due = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Tell of all ends now."""
+        for server_id in self._ended:
+            self._door.submit(RequestEnded(server_id=server_id))
+        self._ended.clear()
+
+    def moved(self, server_id: str) -> None:
+        """Tell that bytes of an answer came, at most once a second for each server."""
+        now = self._clock.monotonic()
+        if now - self._moved.get(server_id, -MOVED_SECONDS) < MOVED_SECONDS:
+            return
+        if len(self._moved) >= MAX_REMEMBERED_SERVERS:
+            self._moved.clear()
+        self._moved[server_id] = now
+        self._door.submit(RequestMoved(server_id=server_id))

@@ -1,0 +1,78 @@
+"""What the loop hears of requests."""
+
+import asyncio
+
+from modeld.core.events import RequestEnded, RequestMoved, RequestStarted
+from modeld.gateway.reports import MAX_REMEMBERED_SERVERS, Reports
+from tests.support.fake_door import FakeDoor
+from tests.support.gateway import run, until
+
+
+class SetClock:
+    """Says what it is told."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        """Return the wall clock."""
+        return self.time
+
+    def monotonic(self) -> float:
+        """Return time that never jumps."""
+        return self.time
+
+
+def test_an_end_is_told_soon_when_nothing_follows() -> None:
+    """Idle time begins with it, and so does the right to unload."""
+
+    async def main() -> None:
+        door = FakeDoor()
+        reports = Reports(door, SetClock())
+        reports.started("a")
+        reports.ended("a")
+
+        assert door.in_flight() == {"a": 1}
+        await until(lambda: door.in_flight() == {})
+
+    run(main)
+
+
+def test_ends_are_told_before_the_next_start() -> None:
+    """One request after the other must never look like two at once."""
+
+    async def main() -> None:
+        door = FakeDoor()
+        reports = Reports(door, SetClock())
+        for _ in range(3):
+            reports.started("a")
+            reports.ended("a")
+        reports.flush()
+
+        assert [type(event) for event in door.events] == [RequestStarted, RequestEnded] * 3
+        await asyncio.sleep(0.05)
+        assert len(door.events) == 6
+
+    run(main)
+
+
+def test_bytes_are_told_once_a_second_for_each_server() -> None:
+    """The watchdog needs a sign of life from each, not a flood from one."""
+    door, clock = FakeDoor(), SetClock()
+    reports = Reports(door, clock)
+    for tenth in range(21):
+        clock.time = 1000 + tenth / 10
+        reports.moved("a")
+        reports.moved("b")
+
+    told = [event.server_id for event in door.events if isinstance(event, RequestMoved)]
+    assert told == ["a", "b"] * 3
+
+
+def test_servers_of_the_past_are_forgotten() -> None:
+    """Every load makes a new server id, and the daemon runs for months."""
+    reports = Reports(FakeDoor(), SetClock())
+    for number in range(10 * MAX_REMEMBERED_SERVERS):
+        reports.moved(str(number))
+
+    assert len(reports._moved) <= MAX_REMEMBERED_SERVERS
