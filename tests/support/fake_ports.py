@@ -36,7 +36,7 @@ from modeld.core.events import (
     Tick,
 )
 from modeld.supervisor.loop import Supervisor
-from modeld.supervisor.ports import Folder, Loaded, Ports
+from modeld.supervisor.ports import CopyOrder, Folder, Loaded, Ports
 from modeld.wire.codec import Progress
 from modeld.wire.daemon import Happened
 
@@ -182,6 +182,59 @@ class FakeFolders:
         """Do nothing."""
 
 
+class FakeCopier:
+    """Remembers what was to be copied; a test says how it goes."""
+
+    def __init__(self) -> None:
+        self.orders: list[CopyOrder] = []
+        self.removed: list[str] = []
+        self.urgent: list[str] = []
+        self.yielded: list[tuple[str, bool]] = []
+        self.paused: list[str] = []
+        self.cancelled: list[str] = []
+        self.surveys = 0
+        self.foreign: set[str] = set()
+
+    def start(self, order: CopyOrder) -> None:
+        """Remember."""
+        self.orders.append(order)
+
+    def make_urgent(self, copy_id: str) -> None:
+        """Remember."""
+        self.urgent.append(copy_id)
+
+    def pause(self, copy_id: str) -> None:
+        """Remember."""
+        self.paused.append(copy_id)
+
+    def resume(self, copy_id: str) -> None:
+        """Forget."""
+        self.paused.remove(copy_id)
+
+    def cancel(self, copy_id: str) -> None:
+        """Remember."""
+        self.cancelled.append(copy_id)
+
+    def yield_to_load(self, path: str, busy: bool) -> None:
+        """Remember."""
+        self.yielded.append((path, busy))
+
+    def remove(self, model_id: str, folder: str, paths: Sequence[str]) -> None:
+        """Remember."""
+        self.removed.append(model_id)
+
+    def is_ours(self, folder: str, path: str) -> bool:
+        """All but what a test says otherwise of."""
+        return path not in self.foreign
+
+    def survey(self, folder: Folder) -> None:
+        """Count."""
+        self.surveys += 1
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
 class FakeHardware:
     """A machine of 16 GB."""
 
@@ -252,7 +305,7 @@ class FakeMachine:
         self.servers, self.probe = FakeServers(), FakeProbe()
         self.store, self.folders = FakeStore(self.emit), FakeFolders(self.emit)
         self.hardware, self.journal = FakeHardware(self.emit), FakeJournal()
-        self.notify = FakeNotify()
+        self.notify, self.copier = FakeNotify(), FakeCopier()
         self.config = config or Config()
         self.read_configs: list[str] = []
         ports = Ports(
@@ -262,6 +315,7 @@ class FakeMachine:
             store=self.store,
             scanner=self.folders,
             watcher=self.folders,
+            copier=self.copier,
             hardware=self.hardware,
             journal=self.journal,
             notify=self.notify,

@@ -73,6 +73,7 @@ def build_catalog(files: Sequence[FoundFile], tiers: Sequence[str]) -> Catalog:
     # HDDs first: ids are made in this order.
     copies.sort(key=lambda copy: (copy.tier == SSD, look_up[copy.tier], copy.stem))
     mmproj_paths = match_projectors([copy.files[0] for copy in copies], projectors)
+    stamps = {file.path: (file.size_bytes, file.mtime_ns) for file in ours}
     models: dict[str, Model] = {}
     for group in _group(copies):
         model_id = _free_id(group[0], models)
@@ -83,7 +84,7 @@ def build_catalog(files: Sequence[FoundFile], tiers: Sequence[str]) -> Catalog:
             aliases=tuple(dict.fromkeys(copy.stem for copy in group if copy.stem != model_id)),
             size_bytes=group[0].size_bytes,
             header=group[0].header,
-            locations=_locations(in_order, mmproj_paths),
+            locations=_locations(in_order, mmproj_paths, stamps),
         )
     return Catalog(models=_without_taken_aliases(models), problems=tuple(problems))
 
@@ -233,7 +234,11 @@ def _without_taken_aliases(models: Mapping[str, Model]) -> dict[str, Model]:
     }
 
 
-def _locations(copies: Sequence[_Copy], mmproj_paths: Mapping[str, str]) -> tuple[Location, ...]:
+def _locations(
+    copies: Sequence[_Copy],
+    mmproj_paths: Mapping[str, str],
+    stamps: Mapping[str, tuple[int, int]],
+) -> tuple[Location, ...]:
     """Return where the copies of one model lie, each with the nearest projector."""
     projectors = [mmproj_paths.get(copy.files[0].path, "") for copy in copies]
     any_projector = next(filter(None, projectors), "")
@@ -245,6 +250,11 @@ def _locations(copies: Sequence[_Copy], mmproj_paths: Mapping[str, str]) -> tupl
             mmproj_path=own or any_projector,
             size_bytes=copy.size_bytes,
             mtime_ns=max(file.mtime_ns for file in copy.files),
+            stamps=tuple(
+                stamps[path]
+                for path in (*(file.path for file in copy.files), own or any_projector)
+                if path
+            ),
         )
         for copy, own in zip(copies, projectors, strict=True)
     )

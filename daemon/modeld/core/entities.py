@@ -81,6 +81,8 @@ class Location(Struct, frozen=True, kw_only=True):
     mmproj_path: str = ""
     size_bytes: int
     mtime_ns: int
+    stamps: tuple[tuple[int, int], ...] = ()
+    """Bytes and modification time [ns] of each of `shard_paths`, then of `mmproj_path`."""
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -121,6 +123,18 @@ class ModelStats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Resident memory seen on an earlier load."""
 
 
+class Wear(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the SSD has cost so far."""
+
+    copied_bytes: int = 0
+    copies: int = 0
+    expiries: int = 0
+    regretted_expiries: int = 0
+    """Models that were loaded again within a week of their expiry."""
+    expired_at: dict[str, datetime] = field(default_factory=dict)
+    """Model id -> its last expiry, for a week."""
+
+
 class State(Struct, frozen=True, kw_only=True):
     """All that outlives the daemon, one file (`stats.json`)."""
 
@@ -140,6 +154,7 @@ class State(Struct, frozen=True, kw_only=True):
     """The last servers whose run time is counted, so that a crash cannot count one twice."""
     counted_seconds: dict[str, float] = field(default_factory=dict)
     """Server id -> the part of its run time that is in its model's total already."""
+    wear: Wear = Wear()
 
 
 class ServerState(StrEnum):

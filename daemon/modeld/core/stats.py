@@ -20,6 +20,8 @@ MAX_TIMESTAMPS = 100
 MAX_MODELS = 10_000
 MAX_CLOSED_SERVERS = 64
 MAX_LAST_LOADS = 256
+REGRET_SECONDS = 7 * 86_400.0
+"""An expired model that is loaded again within it was expired too early."""
 MEMORY_STEP = 0.01
 """Measured memory that differs by less is the same: not worth a write."""
 
@@ -154,6 +156,37 @@ def store_arguments(state: State, model_id: str, arguments: tuple[str, ...]) -> 
     if stats.arguments == arguments:
         return state
     return _with(state, model_id, replace(stats, arguments=arguments))
+
+
+def note_copy(state: State, size_bytes: int) -> State:
+    """Return the state with one more copy to the SSD."""
+    wear = state.wear
+    return replace(
+        state,
+        wear=replace(wear, copied_bytes=wear.copied_bytes + size_bytes, copies=wear.copies + 1),
+    )
+
+
+def note_expiry(state: State, model_id: str, now: float) -> State:
+    """Return the state with a model's expiry from the SSD.  `now`: [unix s]."""
+    wear = state.wear
+    week_ago = now - REGRET_SECONDS
+    kept = {one: at for one, at in wear.expired_at.items() if at.timestamp() >= week_ago}
+    return replace(
+        state,
+        wear=replace(wear, expiries=wear.expiries + 1, expired_at={**kept, model_id: moment(now)}),
+    )
+
+
+def note_regret(state: State, model_id: str, now: float) -> State:
+    """Return the state after a load of a model: was its expiry a mistake?  `now`: [unix s]."""
+    wear = state.wear
+    at = wear.expired_at.get(model_id)
+    if at is None:
+        return state
+    left = {one: when for one, when in wear.expired_at.items() if one != model_id}
+    regretted = wear.regretted_expiries + (now - at.timestamp() <= REGRET_SECONDS)
+    return replace(state, wear=replace(wear, expired_at=left, regretted_expiries=regretted))
 
 
 def _sane(now: float) -> float:

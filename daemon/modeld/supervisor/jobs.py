@@ -8,9 +8,10 @@ nothing here knows what was typed.
 
 from modeld.core.entities import LaunchRecord, Origin, Server
 from modeld.core.plan import Plan, Want, plan_load
-from modeld.core.stats import count_use, note_load
+from modeld.core.stats import count_use, note_load, note_regret
 from modeld.errors import Busy, Cancelled, ErrorCode, ModeldError, ServerFailed
 from modeld.supervisor import settings
+from modeld.supervisor.cache import SSD, Cache, progress
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.saving import Saver
@@ -29,10 +30,11 @@ BINARY_HINT = (
 class Jobs:
     """Every load that is under way."""
 
-    def __init__(self, world: World, saver: Saver, lives: Lives) -> None:
+    def __init__(self, world: World, saver: Saver, lives: Lives, cache: Cache) -> None:
         self._world = world
         self._saver = saver
         self._lives = lives
+        self._cache = cache
 
     def plan(self, want: Want) -> Plan:
         """
@@ -44,10 +46,17 @@ class Jobs:
         world = self._world
         return plan_load(
             want,
-            tuple(world.servers.values()),
+            (*world.servers.values(), *self._promised()),
             world.state.pins,
             settings.budget(world.config, world.machine),
         )
+
+    def _promised(self) -> list[Server]:
+        """Return servers that will start when their models are read: their memory is booked."""
+        jobs = self._world.jobs
+        return [
+            Server(record=job.record) for job in jobs if job.phase is Phase.READING and job.record
+        ]
 
     def restart(self, record: LaunchRecord) -> None:
         """Start a server that died, as it was."""
@@ -71,6 +80,8 @@ class Jobs:
         for job in tuple(world.jobs):
             if job.phase is Phase.MAKING_ROOM and not job.waiting_for & world.servers.keys():
                 self._start(job)
+            if job.phase is Phase.READING and self._cache.is_read(job.copy_id):
+                self._launch(job)
             if job.phase is not Phase.QUEUED:
                 continue
             if any(each.phase is Phase.MAKING_ROOM for each in world.jobs):
@@ -105,6 +116,9 @@ class Jobs:
         for victim in plan.victims:
             self._tell(job, "stop", f"{victim.name}: {victim.reason}")
             self._lives.stop(victim.server_id, victim.reason, drain=True)
+            for other in tuple(world.jobs):
+                if other.server_id == victim.server_id and other.phase is Phase.READING:
+                    self.give_up(other, victim.reason)
         job.waiting_for = frozenset((*plan.leaving, *(each.server_id for each in plan.victims)))
         job.phase = Phase.MAKING_ROOM
         if not job.waiting_for & world.servers.keys():
@@ -121,7 +135,23 @@ class Jobs:
         if world.binary.problem:
             return self._fail(job, ServerFailed(world.binary.problem, hint=BINARY_HINT))
         record = launch_record(world, job.want, model, asked=job.arguments, one_off=job.one_off)
-        job.phase, job.server_id = Phase.LOADING, record.server_id
+        job.record, job.server_id = record, record.server_id
+        copy = self._cache.consider(model, urgent=True) if record.tier != SSD else None
+        if copy is not None and not self._cache.is_read(copy.order.copy_id):
+            job.phase, job.copy_id = Phase.READING, copy.order.copy_id
+            self._tell(job, "copy", copy.decision.reason, fraction=0.0)
+            return None
+        return self._launch(job)
+
+    def _launch(self, job: Job) -> None:
+        """Start the server, now that nothing is in its way."""
+        world, record = self._world, job.record
+        assert record is not None
+        model = world.models.get(job.want.model_id)
+        if model is None:
+            gone = ServerFailed(f"{job.want.name} is gone from the disks", hint="modelctl list")
+            return self._fail(job, gone)
+        job.phase = Phase.LOADING
         for request_id in job.waiters:
             waiter = world.waiter(request_id)
             waiter.warnings += warnings(world, model, job.want.need_bytes)
@@ -144,12 +174,23 @@ class Jobs:
             stage = server.stage.replace("_", " ")
             self._tell(job, "load", stage, fraction=server.fraction)
 
+    def report_copy(self, copy_id: str) -> None:
+        """Tell whoever waits for a model how far its copy has read it."""
+        copy = self._cache.copies.get(copy_id)
+        if copy is None:
+            return
+        for job in self._world.jobs:
+            if job.copy_id == copy_id and job.phase is Phase.READING:
+                fraction = copy.read_bytes / max(1, copy.total_bytes)
+                self._tell(job, "copy", progress(copy), fraction=fraction)
+
     def finish(self, server: Server) -> None:
         """A server is ready: count the use, answer everybody."""
         world = self._world
         if not server.adopted:
-            now = world.ports.clock.now()
-            self._saver.observe(count_use(world.state, server.record.model_id, now))
+            now, model_id = world.ports.clock.now(), server.record.model_id
+            after = note_regret(count_use(world.state, model_id, now), model_id, now)
+            self._saver.observe(after)
         job = world.job_of_server(server.id)
         if job is None:
             return

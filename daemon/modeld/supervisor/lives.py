@@ -55,6 +55,8 @@ class Lives:
         world.servers[record.server_id] = Server(record=record, deadline=deadline)
         world.last_records[record.model_id] = record
         self._note("server-starting", record, f"starting {record.model_name}", tier=record.tier)
+        # background copies from the same disk hold still while it loads
+        world.ports.copier.yield_to_load(record.model_path, True)
         world.ports.servers.start(record)
 
     def adopt(self, server: Server) -> None:
@@ -117,6 +119,7 @@ class Lives:
             context_tokens=event.context_tokens or server.record.context_tokens,
         )
         world.ports.probe.unwatch(server.id)
+        world.ports.copier.yield_to_load(server.record.model_path, False)
         self._apply(server.id, Trigger.HEALTHY)
         self._measured_at = 0.0
 
@@ -187,6 +190,8 @@ class Lives:
         gone = world.servers.pop(server.id)
         world.motions.pop(server.id, None)
         world.ports.probe.unwatch(server.id)
+        if not server.ready_at:
+            world.ports.copier.yield_to_load(server.record.model_path, False)
         cause = describe(event.exit)
         if gone.stopping_because:
             self._note("server-stopped", gone.record, f"{gone.record.model_name} is unloaded: "

@@ -23,6 +23,7 @@ from modeld.core.resolve import exact_index
 from modeld.errors import Busy, ModeldError
 from modeld.supervisor import recover, settings
 from modeld.supervisor.asks import Asks, refused
+from modeld.supervisor.cache import Cache
 from modeld.supervisor.door import OnProgress, Route, Routes
 from modeld.supervisor.explain import start_error, status_line
 from modeld.supervisor.jobs import Jobs
@@ -55,7 +56,8 @@ class Supervisor:
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self.saver = Saver(self.world)
         self.lives = Lives(self.world, self.saver)
-        self.jobs = Jobs(self.world, self.saver, self.lives)
+        self.cache = Cache(self.world, self.saver)
+        self.jobs = Jobs(self.world, self.saver, self.lives, self.cache)
         self._loads = Loads(self.world, self.saver, self.lives, self.jobs)
         self._asks = Asks(self.world, self.saver, self.lives, self.jobs)
         self._reloading = Reloading(self.world, self.lives, self.jobs)
@@ -186,6 +188,10 @@ class Supervisor:
             ev.RequestEnded: lives.on_request_ended,
             ev.FilesFound: self._on_files,
             ev.FolderChanged: self._on_folder_changed,
+            ev.CopyMoved: self._on_copy_moved,
+            ev.CopyEnded: self.cache.on_ended,
+            ev.FilesRemoved: self.cache.on_removed,
+            ev.SpaceMeasured: self.cache.on_space,
             ev.ServerStarted: lives.on_started,
             ev.ServerLoading: self._on_loading,
             ev.ServerReady: self._on_ready,
@@ -245,6 +251,10 @@ class Supervisor:
         world.scanning = True
         world.ports.scanner.scan(settings.folders(world.config, world.home))
 
+    def _on_copy_moved(self, event: ev.CopyMoved) -> None:
+        self.cache.on_moved(event)
+        self.jobs.report_copy(event.copy_id)
+
     def _on_loading(self, event: ev.ServerLoading) -> None:
         self.lives.on_loading(event)
         server = self.world.servers.get(event.server_id)
@@ -285,6 +295,7 @@ class Supervisor:
             if server.state is ServerState.UNREAPABLE and server.id not in stuck:
                 self._asks.on_stuck(server)
         self.jobs.tick()
+        self.cache.tick()
         if now - self._heartbeat_at >= HEARTBEAT_SECONDS:
             self._heartbeat_at = now
             self.lives.count_running()

@@ -147,7 +147,7 @@ class CopyOrder(Struct, frozen=True, kw_only=True):
     copy_id: str
     model_id: str
     files: tuple[CopyFile, ...]
-    """Shards and mmproj; they become visible as a set."""
+    """Shards and mmproj, the first shard first; they become visible as a set, that one last."""
     target_path: str
     """The tier's folder."""
     min_free_bytes: int
@@ -184,6 +184,12 @@ class Copier(Protocol):
 
     def is_ours(self, folder: str, path: str) -> bool:
         """Whether modeld made this copy (asked of what `survey` read; touches no disk)."""
+
+    def is_verified(self, folder: str, path: str) -> bool:
+        """Whether a copy may be used unread; False after the machine went down without a word."""
+
+    def verify(self, folder: str, paths: Sequence[str], urgent: bool) -> None:
+        """Read copies again, into the page cache when `urgent`: `CopiesVerified`."""
 
     def survey(self, folder: Folder) -> None:
         """Measure a tier, discard leftovers of copies: `SpaceMeasured`."""
@@ -243,6 +249,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     store: Store
     scanner: Scanner
     watcher: Watcher
+    copier: Copier
     hardware: Hardware
     journal: Journal
     notify: Notify

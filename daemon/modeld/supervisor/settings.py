@@ -12,6 +12,7 @@ from modeld.config.load import expand
 from modeld.config.schema import Config, Entry
 from modeld.core.entities import Machine, Model, State
 from modeld.core.fit import Budget, Need, need
+from modeld.core.holdings import CachePolicy, Speeds
 from modeld.core.lifecycle import Limits
 from modeld.supervisor.ports import Folder
 from modeld.supervisor.world import World
@@ -25,6 +26,34 @@ def folders(config: Config, home: str) -> tuple[Folder, ...]:
     paths = [("ssd", config.storage.ssd_path)] if config.storage.ssd_path else []
     paths += [(f"hdd{number}", path) for number, path in enumerate(config.storage.hdd_paths, 1)]
     return tuple(Folder(tier=tier, path=expand(path, home)) for tier, path in paths)
+
+
+def folder_of(config: Config, home: str, tier: str) -> str:
+    """Return the path of one tier."""
+    return next(each.path for each in folders(config, home) if each.tier == tier)
+
+
+def cache_policy(config: Config) -> CachePolicy:
+    """Return the rules for the SSD as the core has them."""
+    cache = config.cache
+    return CachePolicy(
+        policy=cache.policy,
+        promote_min_uses=cache.promote_min_uses,
+        promote_window_days=cache.promote_window_days,
+        expire_after_days=cache.expire_after_days,
+        ssd_min_free_bytes=int(cache.ssd_min_free_gb * GIB),
+        precache=cache.precache,
+        precache_top=cache.precache_top,
+        victim_weight=cache.victim_weight,
+        write_price_s_per_gb=cache.write_price_seconds_per_gb,
+        protect_override=cache.protect_override,
+        calibration=cache.calibration,
+        wear_budget_bytes=int(cache.wear_budget_gb_per_day * GIB),
+        speeds=Speeds(
+            ssd_bytes_per_s=cache.ssd_mb_per_second * MIB,
+            hdd_bytes_per_s=cache.hdd_mb_per_second * MIB,
+        ),
+    )
 
 
 def budget(config: Config, machine: Machine) -> Budget:

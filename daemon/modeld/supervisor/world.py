@@ -38,6 +38,8 @@ class Phase(Enum):
 
     QUEUED = auto()
     MAKING_ROOM = auto()
+    READING = auto()
+    """Its copy to the SSD reads the model from the slow disk, ahead of the server."""
     LOADING = auto()
 
 
@@ -56,6 +58,8 @@ class Job:
     plan: Plan | None = None
     waiting_for: frozenset[str] = frozenset()
     """Servers that have to be gone first."""
+    copy_id: str = ""
+    record: LaunchRecord | None = None
     server_id: str = ""
 
 
