@@ -87,3 +87,48 @@ class PlanCache(Struct, frozen=True, kw_only=True, tag="cache-plan", forbid_unkn
     """Ask what would be expired to free this much, or copied.  Reply: `CacheChanged`."""
 
     free_bytes: Annotated[int, Meta(ge=0)] = 0
+
+
+class VerifyCache(
+    Struct, frozen=True, kw_only=True, tag="cache-verify", forbid_unknown_fields=True
+):
+    """Read copies again and compare.  Reply: `CacheVerified`, when they are read."""
+
+    selector: Selector | None = None
+    """None for all copies that modeld made."""
+
+
+class CacheVerified(Struct, frozen=True, kw_only=True, tag="cache-verified"):
+    """What was read again."""
+
+    intact: tuple[str, ...] = ()
+    """Paths below the SSD's folder."""
+    damaged: tuple[str, ...] = ()
+    error: str = ""
+
+
+class AskRank(Struct, frozen=True, kw_only=True, tag="rank", forbid_unknown_fields=True):
+    """Ask for the rank of models, with its terms.  Reply: `RankReport`."""
+
+    selector: Selector | None = None
+
+
+class RankRow(Struct, frozen=True, kw_only=True):
+    """One model's rank."""
+
+    name: str
+    id: str
+    rank: float
+    idle_days: float
+    terms: dict[str, float]
+    """Term -> points; they add up to the rank."""
+    tiers: tuple[str, ...] = ()
+    verdict: str = ""
+    """What the policy says of a copy of it now, with the inequality."""
+
+
+class RankReport(Struct, frozen=True, kw_only=True, tag="rank-report"):
+    """The ranks, highest first."""
+
+    ranks: tuple[RankRow, ...]
+    formula: str
