@@ -226,7 +226,7 @@ class CopyMoved(Event, frozen=True, kw_only=True):
     total_bytes: int
     rate_bytes_per_s: float
     read_bytes: int = 0
-    """How far its source is read, and so in the page cache: ahead of what is written."""
+    """How far its source is read and in the page cache; 0 where its pages were not all kept."""
 
 
 class CopyEnded(Event, frozen=True, kw_only=True):
@@ -236,7 +236,10 @@ class CopyEnded(Event, frozen=True, kw_only=True):
     error: str = ""
     """Empty when it is published; else one sentence."""
     reason: str = "done"
-    """`done`, `cancelled`, `no-space`, `source-changed`, `read-only`, `missing` or `io`."""
+    """
+    `done`, `cancelled`, `no-space`, `source-changed`, `read-only`, `missing`, `io`, or `refused`:
+    a name is taken or leads elsewhere, or the folder is one that others can change.
+    """
     seconds: float = 0.0
 
 
@@ -246,6 +249,17 @@ class FilesRemoved(Event, frozen=True, kw_only=True):
     model_id: str
     freed_bytes: int
     error: str = ""
+
+
+class CopiesVerified(Event, frozen=True, kw_only=True):
+    """Copies were read again; paths are relative to the folder."""
+
+    folder: str
+    intact: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Not what modeld wrote: not to be served, and to be removed."""
+    error: str = ""
+    """What kept the others from being read."""
 
 
 class SpaceMeasured(Event, frozen=True, kw_only=True):
