@@ -70,6 +70,20 @@ async def test_launcher_that_is_missing_is_explained(launcher: launchers.AnyLaun
 
 
 @asynchronous
+async def test_unit_that_fails_before_its_server_is_reported_at_once(
+    launcher: launchers.AnyLauncher,
+) -> None:
+    """Somebody's own drop-in may do anything."""
+    drop_in("ExecStartPre=/bin/false")
+    begin = time.monotonic()
+    exited = await failure(launcher)
+
+    assert exited.exit.how == "not-started"
+    assert "systemctl --user status modeld-llama@" in exited.exit.detail
+    assert time.monotonic() - begin < 1.5
+
+
+@asynchronous
 async def test_unit_that_is_missing_is_explained(launcher: launchers.AnyLauncher) -> None:
     """Half an installation."""
     template = units.user_directory() / "modeld-llama@.service"

@@ -122,6 +122,17 @@ def test_port_drop_in_sorts_after_the_sandbox() -> None:
     assert all(name < "50-port.conf" for name in names)
 
 
+def test_drop_ins_that_are_chosen_for_this_machine_exist() -> None:
+    """`make install` copies what the script prints."""
+    done = subprocess.run(
+        [units.SOURCE / "choose-drop-ins"], capture_output=True, text=True, check=True
+    )
+    chosen = done.stdout.split()
+
+    assert all((units.SOURCE / name).is_file() for name in chosen)
+    assert not {"20-cpu.conf", "20-gpu.conf"} <= {Path(name).name for name in chosen}
+
+
 # --- under a user manager -------------------------------------------------------------------
 
 

@@ -153,7 +153,7 @@ class SystemdServers:
             self._never_started(unit, str(error))
             return
         if handle is None:
-            await self._report(unit, f"the manager's answer was: {result}")
+            await self._report(unit, f"systemd: {result}; see: systemctl --user status {unit.name}")
             return
         self._emit(ServerStarted(server_id=unit.server_id, process=handle.process))
         self._watch(unit, handle)
@@ -214,8 +214,8 @@ class SystemdServers:
         deadline = asyncio.get_running_loop().time() + LAG_SECONDS
         while True:
             service = await self._manager.service(unit.name)
-            forgotten = service.active_state == "inactive" and not service.invocation_id
-            if service.exit_kind or forgotten or asyncio.get_running_loop().time() > deadline:
+            is_over = service.active_state in {"failed", "inactive"}
+            if service.exit_kind or is_over or asyncio.get_running_loop().time() > deadline:
                 return service
             await asyncio.sleep(LAG_PAUSE_SECONDS)
 
