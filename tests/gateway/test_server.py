@@ -458,12 +458,11 @@ def test_reconfigure_changes_who_may_ask() -> None:
     async def main() -> None:
         async with running() as house:
             request = b"GET /health HTTP/1.1\r\nHost: mybox\r\n\r\n"
+            listen = Settings().listen
             async with opened(house, request) as raw:
                 assert (await raw.reply()).status == 403
-            listen = Settings().listen
-
-            assert house.gateway.reconfigure(Settings(allowed_hosts=("mybox",))) == ()
-            async with opened(house, request) as raw:
+                assert house.gateway.reconfigure(Settings(allowed_hosts=("mybox",))) == ()
+                await raw.send(request)
                 assert (await raw.reply()).status == 200
             assert house.gateway.reconfigure(Settings(listen=(*listen, "127.0.0.1:9"))) == (
                 "gateway.listen",

@@ -85,10 +85,16 @@ class Guard:
     """The gate of one listener."""
 
     def __init__(self, config: Gateway, address: Address) -> None:
-        own = {"127.0.0.1", "localhost", "[::1]", str(address).rpartition(":")[0]}
-        hosts = {f"{host}:{address.port}" for host in own}
+        self._address = address
+        self.configure(config)
+
+    def configure(self, config: Gateway) -> None:
+        """Use these lists from now on, for connections that are open as well."""
+        port = self._address.port
+        own = {"127.0.0.1", "localhost", "[::1]", str(self._address).rpartition(":")[0]}
+        hosts = {f"{host}:{port}" for host in own}
         for host in config.allowed_hosts:  # a reverse proxy's Host has its port, or none
-            hosts |= {host.lower(), f"{host.lower()}:{address.port}"}
+            hosts |= {host.lower(), f"{host.lower()}:{port}"}
         self._hosts = frozenset(host.encode() for host in hosts)
         self._origins = frozenset(origin.encode() for origin in config.allowed_origins)
 

@@ -76,7 +76,6 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for sock in bound:
             listener = _Listener(self._hall, _address_of(sock))
-            listener.guard = Guard(self._relay.config, listener.address)
             listener.server = await loop.create_server(listener.accept, sock=sock, backlog=BACKLOG)
             self._listeners.append(listener)
         self._beat()
@@ -86,7 +85,7 @@ class Gateway:
         needs_restart = ("gateway.listen",) if config.listen != self._relay.config.listen else ()
         self._relay.config = config
         for listener in self._listeners:
-            listener.guard = Guard(config, listener.address)
+            listener.guard.configure(config)
         return needs_restart
 
     async def drain(self, seconds: float) -> None:
@@ -131,12 +130,11 @@ class _Listener:
 
     def __init__(self, hall: Hall, address: Address) -> None:
         self.address = address
-        self.guard: Guard | None = None
+        self.guard = Guard(hall.relay.config, address)
         self.server: asyncio.Server | None = None
         self._hall = hall
 
     def accept(self) -> Connection:
-        assert self.guard is not None, "it listens only once it has one"
         return Connection(self._hall, self.guard)
 
 
