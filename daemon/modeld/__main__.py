@@ -34,7 +34,7 @@ from modeld.host.scan import FileScanner
 from modeld.host.servers.direct import DirectServers
 from modeld.host.store import FileStore
 from modeld.host.watch import FolderWatcher
-from modeld.rpc.handlers import Handlers, decoder
+from modeld.rpc.handlers import LOOKS, Handlers, decoder
 from modeld.rpc.server import RpcServer
 from modeld.supervisor.loop import Supervisor
 from modeld.supervisor.ports import CopyOrder, Emit, Folder, Ports, Servers
@@ -151,7 +151,7 @@ async def _serve(settings: Settings, config: Config) -> int:
     supervisor.world.pid = os.getpid()
     supervisor.world.device_environment = settings.environment
     inherited = listen_fds(settings.environment, os.getpid())
-    rpc = RpcServer(Handlers(supervisor), decoder(), ports.journal)
+    rpc = RpcServer(Handlers(supervisor), decoder(), ports.journal, LOOKS)
     gateway = Gateway(supervisor, config.gateway, ports.clock)
     _handle_signals(loop, supervisor, gateway)
     ticker = loop.create_task(_tick(supervisor))

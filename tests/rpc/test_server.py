@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from modeld.errors import Throttled
 from modeld.rpc.handlers import decoder
-from modeld.rpc.server import MAX_REQUESTS, RpcServer, Send
+from modeld.rpc.server import MAX_AT_ONCE, MAX_REQUESTS, Handler, RpcServer, Send
 from modeld.wire import codec
 from modeld.wire.codec import Failure, Header, Progress
 from modeld.wire.daemon import AskVersion, Happened, Reload, Subscribe
@@ -84,10 +84,12 @@ class Echo:
 
 
 @contextlib.asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[Echo]:
+async def serving(
+    directory: Path, handler: Handler | None = None, looks: Collection[type[Struct]] = ()
+) -> AsyncIterator[Echo]:
     """Run a server in this loop."""
     echo = Echo()
-    server = RpcServer(echo, decoder(), FakeJournal())
+    server = RpcServer(handler or echo, decoder(), FakeJournal(), looks)
     server.start(f"{directory}/rpc.sock", None)
     try:
         yield echo
@@ -214,6 +216,70 @@ def test_request_that_is_sent_twice_is_handled_once(directory: Path) -> None:
                     client.send(AskVersion(), "same")
                     await client.receive()
             assert echo.calls == 1
+
+    run()
+
+
+def test_request_that_only_looks_is_handled_again(directory: Path) -> None:
+    """Answers of a megabyte, kept for ten minutes each, would be most of the daemon's memory."""
+
+    @asynchronous
+    async def run() -> None:
+        async with serving(directory, looks=[AskVersion]) as echo:
+            for _ in range(2):
+                with Client(directory) as client:
+                    client.send(AskVersion(), "same")
+                    await client.receive()
+            assert echo.calls == 2
+
+    run()
+
+
+def test_timeout_inside_a_handler_is_answered_like_any_bug(directory: Path) -> None:
+    """It is not the client's deadline, of which there may be none: silence would be for ever."""
+
+    async def handler(_request: Struct, _header: Header, _send: Send) -> Struct:
+        raise TimeoutError
+
+    @asynchronous
+    async def run() -> None:
+        async with serving(directory, handler):
+            with Client(directory) as client:
+                client.send(AskVersion())
+                _, answer = await client.receive(2000)
+        assert isinstance(answer, dict)
+        assert answer["code"] == "internal"
+
+    run()
+
+
+def test_flood_of_messages_leaves_turns_to_the_rest_of_the_loop(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client that sends faster than is read must not freeze gateway and supervisor."""
+    taken = 0
+    decode_header = codec.decode_header
+
+    def count(message: list[bytes]) -> Header:
+        nonlocal taken
+        taken += 1
+        return decode_header(message)
+
+    monkeypatch.setattr(codec, "decode_header", count)
+
+    @asynchronous
+    async def run() -> None:
+        async with serving(directory):
+            with Client(directory) as client:
+                await asyncio.sleep(0.1)  # connected, so that all comes at once
+                for _ in range(MAX_AT_ONCE * 5):
+                    client.socket.send_multipart([b"MD1", b"nonsense", b""])
+                turns = []
+                while taken < MAX_AT_ONCE * 5:
+                    before = taken
+                    await asyncio.sleep(0)
+                    turns.append(taken - before)
+        assert max(turns) <= MAX_AT_ONCE
 
     run()
 

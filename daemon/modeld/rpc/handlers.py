@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
-from modeld.errors import Inactive
+from modeld.errors import Inactive, TimedOut
 from modeld.rpc.server import Send
 from modeld.supervisor import views
 from modeld.supervisor.loop import Supervisor
@@ -135,7 +135,9 @@ async def wait(call: Call) -> Struct:
         if ask.until == "ready":
             if server is not None and server.state is ServerState.READY:
                 return load_messages.Done(message=f"{model.name} is ready")
-            if server is None and world.job_of(model.id) is None:
+            deaths = world.deaths.get(model.id)
+            is_coming = world.job_of(model.id) or (deaths is not None and deaths.restart)
+            if server is None and not is_coming:
                 raise Inactive(
                     f"{model.name} is not loaded, and nobody loads it",
                     hint=f"modelctl load {model.name}",
@@ -149,8 +151,14 @@ async def list_models(call: Call) -> Struct:
     world = call.supervisor.world
     if ask.refresh:
         call.supervisor.submit(ev.FolderChanged(tier="all", reason="list --refresh"))
-        async with asyncio.timeout(REFRESH_SECONDS):
-            await call.supervisor.scanned()
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await call.supervisor.scanned()
+        except TimeoutError:
+            raise TimedOut(
+                f"the disks were not looked through within {REFRESH_SECONDS:g} s",
+                hint="it goes on; modelctl list shows what is known, status which disk is slow",
+            ) from None
     return views.models(world, ask.patterns)
 
 
@@ -249,6 +257,23 @@ HANDLERS: dict[type[Struct], Function] = {
     daemon_messages.Subscribe: subscribe,
     daemon_messages.AskLogs: logs,
 }
+
+
+LOOKS: frozenset[type[Struct]] = frozenset(
+    {
+        model_messages.ListModels,
+        model_messages.Show,
+        model_messages.Ps,
+        model_messages.AskStatus,
+        name_messages.ListNames,
+        load_messages.CanLoad,
+        load_messages.Wait,
+        daemon_messages.AskVersion,
+        daemon_messages.Subscribe,
+        daemon_messages.AskLogs,
+    }
+)
+"""Requests that change nothing: they may be handled twice, and their answers are large."""
 
 
 def decoder() -> "msgspec.msgpack.Decoder[Struct]":

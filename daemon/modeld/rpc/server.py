@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 import zmq
@@ -29,6 +29,8 @@ from modeld.wire.daemon import Happened
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"modeld"
+MAX_AT_ONCE = 64
+"""Messages taken before the rest of the daemon has its turn."""
 MAX_REQUESTS = 512
 """Requests under way at once; more are refused as busy."""
 KEPT_ANSWERS = 256
@@ -49,7 +51,19 @@ class RpcServer:
         handler: Handler,
         decoder: "msgspec.msgpack.Decoder[Struct]",
         journal: Journal,
+        looks: Collection[type[Struct]] = (),
     ) -> None:
+        """
+        Make a server that does not listen yet.
+
+        Args:
+            handler: What handles every request.
+            decoder: Of the requests that there are.
+            journal: For what is refused, and for bugs.
+            looks: Requests that change nothing.  Asked again they are handled again; the answers
+                to all others are kept, so that nothing is done twice.
+        """
+        self._looks = frozenset(looks)
         self._handler = handler
         self._decoder = decoder
         self._journal = journal
@@ -133,16 +147,17 @@ class RpcServer:
     # --- messages ----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        """Take every message that has come."""
-        router = self._socket
-        if router is None:
-            return
-        while _events(router) & zmq.POLLIN:
+        """Take every message that has come, and leave the loop to others now and then."""
+        for _ in range(MAX_AT_ONCE):
+            router = self._socket
+            if router is None or not _events(router) & zmq.POLLIN:
+                return
             try:
                 frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._take(frames)
+        asyncio.get_running_loop().call_soon(self._on_readable)
 
     def _take(self, frames: "list[zmq.Frame]") -> None:
         peer, *message = (frame.bytes for frame in frames)
@@ -184,31 +199,36 @@ class RpcServer:
         """Have one request handled, and answer it."""
         deadline = header.deadline_ms / 1000 if header.deadline_ms else None
         reply: Struct
+        bound = asyncio.timeout(deadline)
         try:
-            async with asyncio.timeout(deadline):
+            async with bound:
                 reply = await self._handler(
                     body, header, lambda part: self._progress(header.id, part)
                 )
-        except TimeoutError:
-            reply = codec.failure(
-                TimedOut(
-                    f"not done after {deadline:g} s",
-                    hint="it goes on: modelctl ps shows how far it is",
-                )
-            )
         except ModeldError as error:
             reply = codec.failure(error)
         except asyncio.CancelledError:
             return
         except Exception as error:  # noqa: BLE001 (one request's bug must not end the others)
-            self._journal.record(
-                "bug", f"{type(body).__name__}: {error!r}", priority=2, request=header.id
-            )
-            reply = Failure(
-                ErrorCode.INTERNAL, f"a bug in modeld: {error!r}", "journalctl --user -u modeld"
-            )
-        self._keep(header.id, reply)
+            reply = self._out_of_time(header) if bound.expired() else self._bug(body, error, header)
+        if type(body) not in self._looks:
+            self._keep(header.id, reply)
         self._answer(self._peers.get(header.id, []), header.id, reply)
+
+    def _out_of_time(self, header: Header) -> Failure:
+        error = TimedOut(
+            f"not done after {header.deadline_ms / 1000:g} s",
+            hint="it goes on: modelctl ps shows how far it is",
+        )
+        return codec.failure(error)
+
+    def _bug(self, body: Struct, error: Exception, header: Header) -> Failure:
+        self._journal.record(
+            "bug", f"{type(body).__name__}: {error!r}", priority=2, request=header.id
+        )
+        return Failure(
+            ErrorCode.INTERNAL, f"a bug in modeld: {error!r}", "journalctl --user -u modeld"
+        )
 
     def _keep(self, request_id: str, reply: Struct) -> None:
         """Keep an answer for a client that asks again."""
