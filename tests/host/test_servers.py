@@ -20,7 +20,9 @@ import pytest
 from modeld.core.entities import Found, LaunchRecord, Process
 from modeld.core.events import ServerExited, ServerReady, ServerStarted
 from modeld.host.probe import ServerProbe
-from modeld.host.servers.process import start_ticks
+from modeld.host.servers.bus import Service
+from modeld.host.servers.process import Handle, start_ticks
+from modeld.host.servers.systemd import exit_of
 from modeld.supervisor.ports import Servers
 from tests.support import launchers
 from tests.support.engines import llama_server
@@ -499,6 +501,56 @@ async def test_cycles_leave_no_zombie_and_no_descriptor(launcher: launchers.AnyL
         after = psutil.Process().num_fds()
 
     assert zombies() == zombies_before
+    assert after <= before
+
+
+# --- what the user manager says of an end ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "lines", "expected"),
+    [
+        (Service(result="success", exit_kind=1, exit_status=0), (), ("exited", 0, "")),
+        (Service(result="exit-code", exit_kind=1, exit_status=3), (), ("exited", 3, "")),
+        (Service(result="signal", exit_kind=2, exit_status=9), (), ("signalled", 9, "")),
+        (Service(result="core-dump", exit_kind=3, exit_status=6), (), ("signalled", 6, "")),
+        (Service(result="oom-kill", exit_kind=2, exit_status=9), (), ("oom-kill", 9, "")),
+        (Service(result="exit-code", exit_kind=1, exit_status=69), ("x",), ("exited", 69, "")),
+        (
+            Service(result="exit-code", exit_kind=1, exit_status=69),
+            ("old", "modeld-launch: /x: No such file"),
+            ("not-started", 69, "/x: No such file"),
+        ),
+        (Service(), (), ("unknown", 0, "")),
+    ],
+)
+def test_end_is_told_as_the_manager_has_it(
+    service: Service, lines: tuple[str, ...], expected: tuple[str, int, str]
+) -> None:
+    """A kill for lack of memory must not be tried again at the same size."""
+    told = exit_of(service, lines)
+
+    assert (told.how, told.code, told.detail) == expected
+
+
+@asynchronous
+async def test_process_that_cannot_be_watched_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of descriptors, a server would run unknown to everybody."""
+
+    def fail(pid: int) -> Handle:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Handle, "of_child", fail)
+    before = {process.pid for process in psutil.Process().children()}
+    with launchers.launcher("direct") as launcher:
+        async with opened(launcher) as (rig, servers):
+            record = rig.fake("healthy")
+            servers.start(record)
+            exit_ = (await ended(rig, record)).exit
+            after = {process.pid for process in psutil.Process().children()}
+
+    assert exit_.how == "not-started"
+    assert "Too many open files" in exit_.detail
     assert after <= before
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -189,7 +190,12 @@ def _spawn(record: LaunchRecord) -> Handle:
     child.returncode = 0  # the pidfd watches and `_ended` reaps; Popen must do neither
     with contextlib.suppress(OSError):
         Path(f"/proc/{child.pid}/oom_score_adj").write_text(OOM_SCORE_ADJUST, encoding="ascii")
-    return Handle.of_child(child.pid)
+    try:
+        return Handle.of_child(child.pid)
+    except OSError:  # out of descriptors: what cannot be watched must not run
+        os.killpg(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        raise
 
 
 def _reap(pid: int) -> tuple[str, int]:

@@ -201,7 +201,7 @@ class SystemdServers:
         lines: tuple[str, ...] = ()
         if not unit.engine.stop_was_asked or service.exit_status in LAUNCHER_FAILURES:
             lines = await last_words(unit.name, LAST_LINES)
-        exit_ = _exit(service, lines, otherwise)
+        exit_ = exit_of(service, lines, otherwise)
         self._emit(ServerExited(server_id=unit.server_id, exit=exit_))
 
     async def _ended_service(self, unit: _Unit) -> Service:
@@ -275,7 +275,7 @@ class SystemdServers:
             return Found(record=record, process=handle.process)
         service = await self._manager.service(unit.name)
         lines = await unit_lines(unit.name, LAST_LINES)
-        return Found(record=record, process=None, exit=_exit(service, lines))
+        return Found(record=record, process=None, exit=exit_of(service, lines))
 
     # --- small things -----------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class SystemdServers:
         task.add_done_callback(self._tasks.discard)
 
 
-def _exit(service: Service, lines: tuple[str, ...], otherwise: str = "") -> Exit:
+def exit_of(service: Service, lines: tuple[str, ...], otherwise: str = "") -> Exit:
     """Return how a server ended, as the manager and its last lines have it."""
     ended_at = (
         datetime.fromtimestamp(service.exited_at_us / 1e6, UTC) if service.exited_at_us else None
