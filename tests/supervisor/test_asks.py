@@ -2,17 +2,21 @@
 
 import pytest
 
-from modeld.core.entities import ServerState
+from modeld.config.schema import Config, Models
+from modeld.core.entities import Exit, Found, Origin, Process, ServerState, State
 from modeld.core.events import (
+    FolderChanged,
     LoadAsked,
     NameChange,
     NamesAsked,
     PinAsked,
     RequestStarted,
     Selection,
+    ServerReady,
     UnloadAsked,
 )
 from modeld.errors import Cancelled, Pinned, UnknownModel, Usage
+from modeld.supervisor.ports import Loaded
 from tests.supervisor.test_loads import UNTHROTTLED, load, named
 from tests.support.fake_ports import FakeMachine
 from tests.support.running import asynchronous
@@ -134,3 +138,96 @@ async def test_slot_is_cleared_without_naming_a_model() -> None:
     await machine.request(NamesAsked, selection=Selection(), change=NameChange(clear_slot="tool"))
 
     assert machine.world.state.slots == {}
+
+
+@asynchronous
+async def test_unload_ends_the_wait_for_another_start_after_a_death() -> None:
+    """What was unloaded on purpose must not come back by itself a moment later."""
+    for everything in (True, False):
+        machine = FakeMachine()
+        await machine.start("tool")
+        await load(machine, "tool")
+        await machine.ends(machine.server("tool").id, Exit(how="signalled", code=11))
+        named_ones = () if everything else (named("tool"),)
+        await machine.request(UnloadAsked, selections=named_ones, everything=everything)
+        await machine.pass_time(70)
+
+        assert len(machine.servers.started) == 1
+
+
+@asynchronous
+async def test_unload_of_several_touches_none_when_one_is_pinned() -> None:
+    """A refusal must leave everything as it was."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool", "chat", "kept")
+    await machine.request(PinAsked, selection=named("kept"), pinned=True)
+    await load(machine, "chat")
+    machine.emit(RequestStarted(server_id=machine.server("chat").id))
+    machine.world.config = Config(models=Models(max_concurrent_loaded=1))
+    waiting = machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    await machine.settle()
+    with pytest.raises(Pinned):
+        await machine.request(UnloadAsked, selections=(named("tool"), named("kept")))
+
+    assert machine.world.job_of("tool") is not None
+    waiting.cancel()
+
+
+@asynchronous
+async def test_model_whose_file_is_gone_answers_and_is_unloaded_by_its_name() -> None:
+    """A file deleted under a running server must not leave it to nobody."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool", "chat")
+    await load(machine, "tool")
+    await machine.request(PinAsked, selection=named("tool"), pinned=True)
+    machine.folders.files.clear()
+    machine.emit(FolderChanged(tier="ssd"))
+    await machine.settle()
+
+    routes = machine.supervisor.routes
+    assert routes.ready(routes.find("tool").id) is not None
+    assert (await load(machine, "tool")).already
+    with pytest.raises(UnknownModel, match="file is gone"):
+        await machine.request(LoadAsked, selection=named("tool"), arguments=("--jinja",))
+    assert (
+        "no longer pinned"
+        in (await machine.request(PinAsked, selection=named("tool"), pinned=False)).changes[0]
+    )
+    task = machine.request(UnloadAsked, selections=(named("tool"),))
+    await machine.settle()
+    await machine.stops_all()
+    assert (await task).models == ("tool",)
+    assert not machine.world.models
+    assert not machine.world.gone
+
+
+@asynchronous
+async def test_adopted_server_without_a_file_is_unloaded_by_its_name() -> None:
+    """The file may have gone while modeld was away."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    await load(machine, "tool")
+    record = machine.servers.started[0]
+    later = FakeMachine()
+    later.servers.left = [Found(record=record, process=Process(pid=1, start_ticks=1))]
+    await later.start()
+    later.emit(ServerReady(server_id=record.server_id))
+    await later.settle()
+    task = later.request(UnloadAsked, selections=(named("tool"),))
+    await later.settle()
+    await later.stops_all()
+
+    assert (await task).models == ("tool",)
+
+
+@asynchronous
+async def test_pin_of_a_model_that_is_only_remembered_can_be_taken_back() -> None:
+    """A promise about a file that was deleted must not be for ever."""
+    machine = FakeMachine()
+    machine.store.loaded = Loaded(state=State(pins=("lost",)))
+    await machine.start("tool")
+    await machine.request(PinAsked, selection=named("lost"), pinned=False)
+
+    assert machine.store.saved[-1].pins == ()
+    with pytest.raises(UnknownModel):
+        await machine.request(PinAsked, selection=named("lost"), pinned=True)

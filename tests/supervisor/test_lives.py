@@ -345,3 +345,22 @@ async def test_load_that_stands_still_says_so_and_not_that_it_was_killed() -> No
     with pytest.raises(ServerFailed, match="made no progress for 1m"):
         await task
     assert "made no progress" in failed(machine)[0]
+
+
+@asynchronous
+async def test_server_that_stalls_after_the_order_to_stop_is_no_death() -> None:
+    """Else what was unloaded on purpose is started again a second later."""
+    machine = FakeMachine(Config(servers=Servers(stall_seconds=5, drain_seconds=60)))
+    await machine.start("tool")
+    await load(machine, "tool")
+    server = machine.server("tool")
+    machine.emit(RequestStarted(server_id=server.id))
+    machine.request(UnloadAsked, selections=(named("tool"),))
+    await machine.pass_time(10)
+    assert server.id in machine.servers.stopped
+
+    await machine.ends(server.id)
+    await machine.pass_time(10)
+
+    assert not failed(machine)
+    assert len(machine.servers.started) == 1

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from modeld.config.schema import Config, Gateway, Load, Models, Reload
+from modeld.config.schema import Config, Gateway, Load, Models, Reload, Servers
 from modeld.core.entities import Binary, Exit, Origin, ServerState
 from modeld.core.events import (
     CancelAsked,
@@ -15,6 +15,9 @@ from modeld.core.events import (
     RequestStarted,
     Selection,
     ServerLoading,
+    StateSaved,
+    StopAsked,
+    UnloadAsked,
 )
 from modeld.errors import (
     ArgumentDenied,
@@ -584,3 +587,126 @@ async def test_load_is_refused_when_modeld_is_stopping() -> None:
 
     with pytest.raises(Unavailable):
         await load(machine, "tool")
+
+
+@asynchronous
+async def test_load_does_not_wait_for_ever_for_what_survives_sigkill() -> None:
+    """A dead disk holds one server: that must not hold up every load from then on."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool", "chat")
+    await load(machine, "tool")
+    machine.request(LoadAsked, selection=named("chat"))
+    await machine.pass_time(40)
+
+    assert machine.server("tool").state is ServerState.UNREAPABLE
+    assert machine.server("chat").state is ServerState.STARTING
+
+
+@asynchronous
+async def test_load_with_other_arguments_starts_beside_what_survives_sigkill() -> None:
+    """The same model: its stuck server can't be replaced, and is not waited for again and again."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    await load(machine, "tool")
+    machine.request(LoadAsked, selection=named("tool"), arguments=("--temp", "0.1"))
+    await machine.pass_time(40)
+
+    assert len(machine.servers.started) == 2
+
+
+@asynchronous
+async def test_load_tells_its_waiter_when_its_server_can_not_be_ended() -> None:
+    """A load that hangs in the kernel ends for whoever waits, though not for the kernel."""
+    config = Config(servers=Servers(start_stall_seconds=5))
+    machine = FakeMachine(config)
+    await machine.start("tool")
+    task = machine.request(LoadAsked, selection=named("tool"))
+    await machine.pass_time(20)
+
+    with pytest.raises(ServerFailed, match="survives SIGKILL"):
+        await task
+    assert not machine.world.jobs
+
+
+@asynchronous
+async def test_load_does_not_begin_after_the_order_to_stop() -> None:
+    """Its names were on their way to the disk: a server started then would keep modeld alive."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    machine.store.held = []
+    task = machine.request(LoadAsked, selection=named("tool"), names=NameChange(set_nickname="foo"))
+    await machine.settle()
+    machine.emit(StopAsked(leave_servers=False))
+    machine.emit(StateSaved(generation=machine.store.held[0].generation))
+    await machine.settle()
+
+    assert not machine.servers.started
+    assert machine.supervisor.finished.is_set()
+    task.cancel()
+
+
+@asynchronous
+async def test_load_of_an_operator_goes_on_when_they_leave_it_in_the_queue() -> None:
+    """Ctrl-C says that the load goes on; a program that leaves wants nothing any more."""
+    for origin, loads in ((Origin.OPERATOR, 1), (Origin.GATEWAY, 0)):
+        machine = FakeMachine(UNTHROTTLED)
+        await machine.start("tool", "chat", "code")
+        await load(machine, "chat")
+        machine.request(LoadAsked, selection=named("tool"), keep_others=False)
+        await machine.settle()
+        waiting = machine.request(LoadAsked, selection=named("code"), origin=origin)
+        await machine.settle()
+        waiting.cancel()
+        await machine.settle()
+        await machine.stops_all()
+        await machine.brings_up("tool")
+        await machine.stops_all()
+
+        started = [each.model_name for each in machine.servers.started]
+        assert started.count("code") == loads
+
+
+@asynchronous
+async def test_load_keeps_arguments_though_the_model_runs_with_them() -> None:
+    """`--store` is a promise of its own, whether or not something has to be started."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    await load(machine, "tool", arguments=("--temp", "0.1"))
+    await load(machine, "tool", arguments=("--temp", "0.1"), store=True)
+
+    assert machine.store.saved[-1].models["tool"].arguments == ("--temp", "0.1")
+
+
+@asynchronous
+async def test_load_keeps_no_arguments_that_are_refused_or_not_saved() -> None:
+    """What was not acknowledged must not be there later."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    await load(machine, "tool", arguments=("--temp", "0.1"), store=True)
+    with pytest.raises(ArgumentDenied):
+        await load(machine, "tool", arguments=("--tools", "all"), store=True)
+    machine.store.full = True
+    with pytest.raises(StateNotSaved):
+        await load(machine, "tool", arguments=("--temp", "0.5"), store=True)
+
+    assert machine.world.stats_of("tool").arguments == ("--temp", "0.1")
+    assert len(machine.servers.started) == 1
+
+
+@asynchronous
+async def test_change_of_jobs_wakes_who_waits_for_a_model() -> None:
+    """`wait` looks again when a load fails that never had a server."""
+    machine = FakeMachine(Config(models=Models(max_concurrent_loaded=1)))
+    await machine.start("tool", "chat")
+    await load(machine, "chat")
+    machine.emit(RequestStarted(server_id=machine.server("chat").id))
+    waiting = machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    await machine.settle()
+    changed = asyncio.create_task(machine.supervisor.changed())
+    await machine.settle()
+    machine.request(UnloadAsked, selections=(named("tool"),))
+    await machine.settle()
+
+    assert changed.done()
+    with pytest.raises(Cancelled):
+        await waiting

@@ -4,6 +4,7 @@ import pytest
 
 from modeld.core.entities import State
 from modeld.core.events import NameChange, NamesAsked, PinAsked, StateNotSaved, StateSaved
+from modeld.core.stats import count_use
 from modeld.errors import StateNotSaved as NotSaved
 from modeld.supervisor.ports import Loaded
 from tests.supervisor.test_loads import load, named
@@ -133,3 +134,17 @@ async def test_state_of_a_newer_modeld_is_never_written() -> None:
     with pytest.raises(NotSaved, match="newer modeld"):
         await machine.request(PinAsked, selection=named("tool"), pinned=True)
     assert machine.store.saved == []
+
+
+@asynchronous
+async def test_flush_saves_what_came_during_a_write() -> None:
+    """The end of the daemon must not lose the last run times to a write that is under way."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    machine.store.held = []
+    machine.request(NamesAsked, selection=named("tool"), change=NameChange(set_nickname="foo"))
+    await machine.settle()
+    machine.supervisor.saver.observe(count_use(machine.world.state, "tool", 0))
+    machine.supervisor.saver.flush()
+
+    assert machine.store.held[-1].models["tool"].total_uses == 1

@@ -119,6 +119,8 @@ def _in_the_way(want: Want, staying: Sequence[Server], pins: Collection[str]) ->
     victims = []
     for server in staying:
         pinned = server.record.model_id in pins and not want.force_pinned
+        if server.state is ServerState.UNREAPABLE:
+            continue  # nothing ends it: its memory counts, and its port is the engine's to refuse
         if server.record.model_id == want.model_id:
             reason = "the same model with other arguments"
         elif want.port and server.record.port == want.port:
@@ -129,7 +131,7 @@ def _in_the_way(want: Want, staying: Sequence[Server], pins: Collection[str]) ->
                     port=want.port,
                 )
             reason = f"it holds port {want.port}"
-        elif want.replace and not pinned and server.state is not ServerState.UNREAPABLE:
+        elif want.replace and not pinned:
             reason = f"replaced by {want.name} (--nokill keeps it)"
         else:
             continue

@@ -189,6 +189,15 @@ def note_regret(state: State, model_id: str, now: float) -> State:
     return replace(state, wear=replace(wear, expired_at=left, regretted_expiries=regretted))
 
 
+def take_back_arguments(state: State, before: State) -> State:
+    """Return the state with the kept arguments that `before` had: the disk refused the others."""
+    models = {
+        model_id: replace(stats, arguments=before.models.get(model_id, ModelStats()).arguments)
+        for model_id, stats in state.models.items()
+    }
+    return replace(state, models=models)
+
+
 def _sane(now: float) -> float:
     return min(max(now, 0.0), 253_402_300_799.0)
 

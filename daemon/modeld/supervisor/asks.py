@@ -7,7 +7,7 @@ Names and pins are acknowledged when they are on the disk; an unload when the pr
 from modeld.core.entities import Model, Server, State
 from modeld.core.events import NamesAsked, PinAsked, Selection, UnloadAsked
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
-from modeld.errors import ModeldError, Pinned, ServerFailed, Usage
+from modeld.errors import ModeldError, Pinned, Usage
 from modeld.supervisor.choosing import choose
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
@@ -66,18 +66,11 @@ class Asks:
                     ),
                 )
 
-    def on_stuck(self, server: Server) -> None:
+    def on_stuck(self, server: Server, error: ModeldError) -> None:
         """A server survives even SIGKILL: whoever waits for its end is told."""
         for unloading in tuple(self._world.unloadings):
             if server.id in unloading.left:
                 self._world.unloadings.remove(unloading)
-                pid = server.process.pid if server.process else 0
-                error = ServerFailed(
-                    f"{server.record.model_name} (pid {pid}) survives SIGKILL",
-                    hint=f"the kernel holds it, probably at {server.record.model_path}; "
-                    "its memory stays booked until it ends",
-                    pid=pid,
-                )
                 self._world.fail(unloading.request_id, error)
 
     def _servers(self, ask: UnloadAsked) -> tuple[list[Server], tuple[str, ...]]:
@@ -85,6 +78,7 @@ class Asks:
         world = self._world
         if ask.everything:
             self._drop_queued(None)
+            self._lives.let_rest(None)
             pins = () if ask.force_pinned else world.state.pins
             stay = [each for each in world.servers.values() if each.record.model_id in pins]
             go = [each for each in world.servers.values() if each not in stay]
@@ -92,13 +86,15 @@ class Asks:
         if not ask.selections:
             raise Usage("nothing to unload is named", hint="modelctl unload MODEL, or --all")
         wanted = dict.fromkeys(self._model(selection).id for selection in ask.selections)
-        for model_id in wanted:
+        for model_id in wanted:  # all or none
             if model_id in world.state.pins and not ask.force_pinned:
                 name = world.label(model_id)
                 raise Pinned(
                     f"{name} is pinned", hint=f"modelctl unpin {name}, or unload --force-pinned"
                 )
+        for model_id in wanted:
             self._drop_queued(model_id)
+            self._lives.let_rest(model_id)
         return [each for each in world.servers.values() if each.record.model_id in wanted], ()
 
     def _drop_queued(self, model_id: str | None) -> None:
@@ -121,45 +117,53 @@ class Asks:
             return state
 
         def then(before: State, after: State) -> None:
-            self._answer_names(ask.request_id, model, sentences, changed=before is not after)
+            self._answer_names(
+                ask.request_id, model.id if model else "", sentences, changed=before is not after
+            )
 
         self._saver.commit(change, then, lambda error: self._world.fail(ask.request_id, error))
 
     def on_pin(self, ask: PinAsked) -> None:
         """Pin or unpin a model."""
-        model = self._model(ask.selection)
+        model_id = self._pinned_without_file(ask) or self._model(ask.selection).id
+        name = self._world.label(model_id)
         sentences: tuple[str, ...] = ()
 
         def change(state: State) -> State:
             nonlocal sentences
-            state, sentences = set_pin(state, model.id, pinned=ask.pinned)
+            state, sentences = set_pin(state, model_id, pinned=ask.pinned)
             return state
 
         def then(before: State, after: State) -> None:
             event = "pins-changed" if before is not after else ""
-            self._answer_names(ask.request_id, model, sentences, changed=False)
+            self._answer_names(ask.request_id, model_id, sentences, changed=False)
             if event:
-                self._world.ports.journal.record(event, "; ".join(sentences), model=model.name)
+                self._world.ports.journal.record(event, "; ".join(sentences), model=name)
 
         self._saver.commit(change, then, lambda error: self._world.fail(ask.request_id, error))
 
     def _answer_names(
-        self, request_id: str, model: Model | None, sentences: tuple[str, ...], *, changed: bool
+        self, request_id: str, model_id: str, sentences: tuple[str, ...], *, changed: bool
     ) -> None:
         world = self._world
+        label = world.label(model_id)
         if changed:
-            world.ports.journal.record(
-                "names-changed", "; ".join(sentences), model=model.name if model else ""
-            )
+            world.ports.journal.record("names-changed", "; ".join(sentences), model=label)
         world.answer(
             request_id,
             Named(
-                model=world.label(model.id) if model else "",
+                model=label,
                 changes=sentences,
-                nicknames=nicknames_of(world.state, model.id) if model else (),
-                slots=slots_of(world.state, model.id) if model else (),
+                nicknames=nicknames_of(world.state, model_id),
+                slots=slots_of(world.state, model_id),
             ),
         )
+
+    def _pinned_without_file(self, ask: PinAsked) -> str:
+        """Return the id of a model that is only remembered, and is to be unpinned."""
+        world, name = self._world, ask.selection.pattern
+        is_gone = name in world.state.pins and name not in world.models
+        return name if is_gone and not ask.pinned else ""
 
     def _model(self, selection: Selection) -> Model:
         """

@@ -48,6 +48,17 @@ def start_error(server: Server, event: ServerExited) -> ModeldError:
     )
 
 
+def stuck_error(server: Server) -> ModeldError:
+    """Return the error for whoever waits for the end, or the start, of what nothing ends."""
+    pid = server.process.pid if server.process else 0
+    return ServerFailed(
+        f"{server.record.model_name} (pid {pid}) survives SIGKILL",
+        hint=f"the kernel holds it, probably at {server.record.model_path}; "
+        "its memory stays booked until it ends",
+        pid=pid,
+    )
+
+
 def start_hint(server: Server, event: ServerExited) -> str:
     """Return what may help, read off the engine's last words."""
     text = "\n".join(event.exit.lines).lower()

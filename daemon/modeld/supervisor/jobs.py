@@ -6,7 +6,7 @@ started, ready.  Whoever leaves does not end what was begun.  Requests become jo
 nothing here knows what was typed.
 """
 
-from modeld.core.entities import LaunchRecord, Origin, Server
+from modeld.core.entities import LaunchRecord, Origin, Server, ServerState
 from modeld.core.plan import Plan, Want, plan_load
 from modeld.core.stats import count_use, note_load, note_regret
 from modeld.errors import Busy, Cancelled, ErrorCode, ModeldError, ServerFailed
@@ -62,7 +62,9 @@ class Jobs:
         """Start a server that died, as it was."""
         world = self._world
         model = world.models.get(record.model_id)
-        if model is None or world.job_of(model.id) is not None or world.server_of(model.id):
+        if world.stopping or model is None or model.id in world.gone:
+            return
+        if world.job_of(model.id) is not None or world.server_of(model.id):
             return
         asked = settings.arguments(world.config, model, world.state, record.one_off)
         want = Want(
@@ -78,8 +80,8 @@ class Jobs:
         """Take every job as far as it can go now."""
         world = self._world
         for job in tuple(world.jobs):
-            if job.phase is Phase.MAKING_ROOM and not job.waiting_for & world.servers.keys():
-                self._start(job)
+            if job.phase is Phase.MAKING_ROOM:
+                self._go_on(job)
             if job.phase is Phase.READING and self._cache.is_read(job.copy_id):
                 self._launch(job)
             if job.phase is not Phase.QUEUED:
@@ -124,10 +126,18 @@ class Jobs:
         if not job.waiting_for & world.servers.keys():
             self._start(job)
 
+    def _go_on(self, job: Job) -> None:
+        """Start a job whose room is free; plan it anew when what it waits for never ends."""
+        left = [each for key, each in self._world.servers.items() if key in job.waiting_for]
+        if not left:
+            self._start(job)
+        elif all(each.state is ServerState.UNREAPABLE for each in left):
+            job.phase = Phase.QUEUED
+
     def _start(self, job: Job) -> None:
         world = self._world
         model = world.models.get(job.want.model_id)
-        if model is None:
+        if model is None or model.id in world.gone:
             gone = ServerFailed(f"{job.want.name} is gone from the disks", hint="modelctl list")
             return self._fail(job, gone)
         if world.binary is None:  # it is being asked for its options; its answer comes here again

@@ -79,6 +79,13 @@ class Lives:
         drain = drain and bool(server.in_flight)
         self._apply(server_id, Trigger.DRAIN if drain else Trigger.STOP)
 
+    def let_rest(self, model_id: str | None) -> None:
+        """Start a model that died, or all, not again by itself: it was unloaded on purpose."""
+        deaths = self._world.deaths
+        for each in tuple(deaths) if model_id is None else (model_id,):
+            if each in deaths:
+                deaths[each] = deaths[each].without_restart()
+
     def touch(self, server_id: str) -> None:
         """Count a server as used now."""
         server = self._world.servers.get(server_id)
@@ -235,11 +242,14 @@ class Lives:
         for server_id, motion in tuple(world.motions.items()):
             server = world.servers.get(server_id)
             still = now - motion.moved_at
-            if server is None or not server.in_flight:
+            if server is None or not server.in_flight or server.state not in SERVING:
                 continue
             if still >= patience:
                 because = f"{STALLED} {server.in_flight} requests for {format_duration(still)}"
-                world.servers[server_id] = replace(server, stopping_because=because)
+                # what was told to stop before keeps its reason: its end is no death
+                world.servers[server_id] = replace(
+                    server, stopping_because=server.stopping_because or because
+                )
                 self._note("server-stalled", server.record, f"{server.record.model_name} {because}",
                            priority=3, in_flight=server.in_flight)  # fmt: skip
                 self._apply(server_id, Trigger.STALLED)
@@ -370,6 +380,7 @@ class Lives:
 STALLED = "moved none of"
 STUCK = "made no progress"
 """How the reason begins when a server is stopped because it hangs: that is a death too."""
+SERVING = frozenset({ServerState.READY, ServerState.DRAINING})
 MAX_LAST_WORDS = 16
 """Of how many models the log of a server that is gone is kept."""
 

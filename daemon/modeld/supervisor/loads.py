@@ -13,7 +13,15 @@ from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
 from modeld.core.plan import Want
 from modeld.core.resolve import Chosen
 from modeld.core.stats import store_arguments
-from modeld.errors import Busy, Cancelled, Inactive, ModeldError, ServerFailed, Unavailable
+from modeld.errors import (
+    Busy,
+    Cancelled,
+    Inactive,
+    ModeldError,
+    ServerFailed,
+    Unavailable,
+    UnknownModel,
+)
 from modeld.supervisor import settings
 from modeld.supervisor.choosing import choose
 from modeld.supervisor.jobs import BINARY_HINT, GATEWAY_PORT, Jobs
@@ -27,6 +35,8 @@ from modeld.wire.names import Named
 
 MAX_JOBS = 64
 """Loads of different models under way; more are refused."""
+MAX_DEFERRED = 1024
+"""Requests that wait for the first look at the disks."""
 
 
 class Loads:
@@ -46,6 +56,8 @@ class Loads:
         if world.stopping:
             raise Unavailable("modeld is stopping", hint="systemctl --user start modeld")
         if not world.surveyed or world.binary is None:
+            if len(world.deferred) >= MAX_DEFERRED:
+                raise Busy("too many loads wait for the disks already", retry_after_s=1)
             world.deferred.append(ask)
             world.tell(ask.request_id, Progress(phase="queue", text="looking at the disks"))
             return
@@ -59,7 +71,8 @@ class Loads:
         if ask.dry_run:
             world.answer(ask.request_id, self._dry_run(ask, chosen, waiter))
             return
-        if ask.names.is_empty and not ask.pin:
+        stores = ask.store and ask.arguments is not None
+        if ask.names.is_empty and not ask.pin and not stores:
             self._begin(ask, chosen.model)
             return
         self._saver.commit(
@@ -91,12 +104,16 @@ class Loads:
         world = self._world
         world.waiters.pop(event.request_id, None)
         world.deferred = [
-            each for each in world.deferred if getattr(each, "request_id", "") != event.request_id
+            each
+            for each in world.deferred
+            if each.request_id != event.request_id or each.origin is Origin.OPERATOR
         ]
         for job in tuple(world.jobs):
             if event.request_id in job.waiters:
                 job.waiters.remove(event.request_id)
-                if not job.waiters and job.phase is Phase.QUEUED:
+                # an operator's load goes on without them; a program's has become pointless
+                is_wanted = job.waiters or job.want.origin is Origin.OPERATOR
+                if job.phase is Phase.QUEUED and not is_wanted:
                     world.jobs.remove(job)
 
     # --- names first -------------------------------------------------------------------------
@@ -106,6 +123,10 @@ class Loads:
         if ask.pin:
             state, pinned = set_pin(state, model_id, pinned=True)
             sentences += pinned
+        if ask.store and ask.arguments is not None:
+            self._check_arguments(ask.arguments)
+            before, state = state, store_arguments(state, model_id, ask.arguments)
+            sentences += ("its arguments are kept for later loads",) if state is not before else ()
         waiter.names = sentences
         return state
 
@@ -137,6 +158,8 @@ class Loads:
         world = self._world
         if ask.names_only:
             return self._named(ask, model, Waiter(), unchanged=True)
+        if world.stopping:  # since its names went to the disk
+            raise Unavailable("modeld is stopping", hint="systemctl --user start modeld")
         server = world.server_of(model.id)
         asked = self._arguments(ask, model, server)
         if server is not None and self._same(ask, server, asked):
@@ -150,8 +173,6 @@ class Loads:
             self._jobs.give_up(job, "the same model was asked for with other arguments")
         if len(world.jobs) >= MAX_JOBS:
             raise Busy(f"{MAX_JOBS} loads are under way", retry_after_s=1)
-        if ask.store and ask.arguments is not None:
-            self._saver.observe(store_arguments(world.state, model.id, ask.arguments))
         world.jobs.append(
             Job(
                 want=self._want(ask, model, asked),
@@ -215,12 +236,12 @@ class Loads:
     def _check(self, ask: LoadAsked, model: Model, asked: tuple[str, ...]) -> None:
         """Refuse what can be refused before anything is touched."""
         world = self._world
-        if world.binary is None:
-            raise Busy("llama-server is being asked for its options", retry_after_s=1)
-        if world.binary.problem:
-            raise ServerFailed(world.binary.problem, hint=BINARY_HINT)
-        folders = settings.folders(world.config, world.home)
-        argv.check_arguments(asked, world.binary, [folder.path for folder in folders])
+        if model.id in world.gone:
+            raise UnknownModel(
+                f"{model.name} runs, but its file is gone",
+                hint=f"put {model.location.path} back; with its own arguments it goes on",
+            )
+        self._check_arguments(asked)
         now = world.ports.clock.now()
         if ask.origin is Origin.OPERATOR and not ask.dry_run:
             port = str(ask.port) if ask.port else GATEWAY_PORT
@@ -230,6 +251,15 @@ class Loads:
             world.deaths.pop(model.id, None)
         elif ask.origin is Origin.GATEWAY:
             self._check_deaths(model)
+
+    def _check_arguments(self, asked: tuple[str, ...]) -> None:
+        world = self._world
+        if world.binary is None:
+            raise Busy("llama-server is being asked for its options", retry_after_s=1)
+        if world.binary.problem:
+            raise ServerFailed(world.binary.problem, hint=BINARY_HINT)
+        folders = settings.folders(world.config, world.home)
+        argv.check_arguments(asked, world.binary, [folder.path for folder in folders])
 
     def _check_deaths(self, model: Model) -> None:
         """Hold a program back from a model that keeps dying; an operator may always try."""

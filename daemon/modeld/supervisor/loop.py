@@ -17,15 +17,15 @@ from msgspec import Struct
 from modeld.config.load import expand
 from modeld.config.schema import Config
 from modeld.core import events as ev
-from modeld.core.catalog import build_catalog
 from modeld.core.entities import Server, ServerState
 from modeld.core.resolve import exact_index
 from modeld.errors import Busy, ModeldError
 from modeld.supervisor import recover, settings
 from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
+from modeld.supervisor.disks import forget_gone, take_files
 from modeld.supervisor.door import OnProgress, Route, Routes
-from modeld.supervisor.explain import start_error, status_line
+from modeld.supervisor.explain import start_error, status_line, stuck_error
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.loads import Loads
@@ -214,29 +214,7 @@ class Supervisor:
         self._read_config(event.request_id)
 
     def _on_files(self, event: ev.FilesFound) -> None:
-        world = self.world
-        tiers = [folder.tier for folder in settings.folders(world.config, world.home)]
-        catalog = build_catalog(event.files, tiers)
-        new, gone = (
-            catalog.models.keys() - world.models.keys(),
-            world.models.keys() - catalog.models,
-        )
-        if new or gone or not world.surveyed:
-            world.ports.journal.record(
-                "scan-finished",
-                f"{len(catalog.models)} models on disk (+{len(new)} -{len(gone)}) "
-                f"in {event.seconds:.2f} s, {event.header_reads} headers read",
-                models=len(catalog.models),
-                seconds=round(event.seconds, 3),
-                header_reads=event.header_reads,
-            )
-        for sentence in set(event.problems) - set(world.folder_problems):
-            world.ports.journal.record("folder-missing", sentence, priority=4)
-        world.models = catalog.models
-        world.file_problems = tuple(catalog.problems)
-        world.folder_problems = event.problems
-        world.scanning, world.surveyed = False, True
-        world.last_scan_at = world.ports.clock.monotonic()
+        take_files(self.world, event)
         self._published = ()
         self._publish()
         self._take_deferred()
@@ -274,6 +252,7 @@ class Supervisor:
             return
         self.jobs.fail_server(server, start_error(server, event))
         self._asks.on_gone(server.id)
+        forget_gone(self.world)
         self._check_adopted()
 
     def _on_binary(self, event: ev.BinaryProbed) -> None:
@@ -293,7 +272,9 @@ class Supervisor:
         self.lives.tick()
         for server in tuple(world.servers.values()):
             if server.state is ServerState.UNREAPABLE and server.id not in stuck:
-                self._asks.on_stuck(server)
+                error = stuck_error(server)
+                self.jobs.fail_server(server, error)
+                self._asks.on_stuck(server, error)
         self.jobs.tick()
         self.cache.tick()
         if now - self._heartbeat_at >= HEARTBEAT_SECONDS:
@@ -360,6 +341,8 @@ class Supervisor:
             world.state.slots,
             world.config.models.default,
             tuple((each.id, each.state) for each in world.servers.values()),
+            # no route shows them; whoever waits for a model is told when its load has failed
+            tuple(job.want.model_id for job in world.jobs),
         )
         before = self._published
         if len(before) == len(shown) and all(

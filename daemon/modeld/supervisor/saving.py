@@ -1,9 +1,10 @@
 """
 When the state goes to the disk, and what happens when it can't.
 
-Names and pins are promises: `commit` makes the change visible at once and acknowledges it only
-when it is on the disk, or takes it back.  Uses and run times are observations: they are saved
-within `DEBOUNCE_SECONDS`, and kept in memory while the disk refuses them.
+Names, pins and kept arguments are promises: `commit` makes the change visible at once and
+acknowledges it only when it is on the disk, or takes it back.  Uses and run times are
+observations: they are saved within `DEBOUNCE_SECONDS`, and kept in memory while the disk refuses
+them.
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from modeld.core.entities import State
 from modeld.core.events import StateNotSaved, StateSaved
+from modeld.core.stats import take_back_arguments
 from modeld.errors import ModeldError
 from modeld.errors import StateNotSaved as NotSaved
 from modeld.supervisor.world import World
@@ -88,8 +90,8 @@ class Saver:
     def flush(self) -> None:
         """Save now whatever is not saved: the daemon ends."""
         saving = self._world.saving
-        if saving.dirty_since and not saving.in_flight and not self._world.state_read_only:
-            self._write()
+        if saving.dirty_since and not self._world.state_read_only:
+            self._write()  # after one that is under way: the store keeps their order
 
     def on_saved(self, event: StateSaved) -> None:
         """The disk has a generation."""
@@ -120,7 +122,10 @@ class Saver:
         if commit is not None and commit.before is not None:
             before = commit.before
             world.state = replace(
-                world.state, nicknames=before.nicknames, slots=before.slots, pins=before.pins
+                take_back_arguments(world.state, before),
+                nicknames=before.nicknames,
+                slots=before.slots,
+                pins=before.pins,
             )
             commit.failed(
                 NotSaved(

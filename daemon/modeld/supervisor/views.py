@@ -85,6 +85,7 @@ def model_row(world: World, model: Model, rank: float) -> ModelRow:
         state=str(server.state) if server else "",
         pinned=model.id in world.state.pins,
         path=model.location.path,
+        problem="the file is gone" if model.id in world.gone else "",
     )
 
 

@@ -24,7 +24,7 @@ from modeld.core.entities import (
     Server,
     State,
 )
-from modeld.core.events import Event
+from modeld.core.events import LoadAsked
 from modeld.core.plan import Plan, Want
 from modeld.errors import ModeldError
 from modeld.supervisor.door import OnProgress, Routes
@@ -126,6 +126,8 @@ class World:
     saving: Saving = field(default_factory=Saving)
 
     models: Mapping[str, Model] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    """Ids of models that have a server and no file any more."""
     file_problems: tuple[str, ...] = ()
     folder_problems: tuple[str, ...] = ()
     """Folders that the last scan could not read."""
@@ -151,7 +153,7 @@ class World:
     """Model id -> the last log lines of its last server that is gone; of a few models."""
 
     waiters: dict[str, Waiter] = field(default_factory=dict)
-    deferred: list[Event] = field(default_factory=list)
+    deferred: list[LoadAsked] = field(default_factory=list)
     """Requests that came before the first look at the disks."""
     routes: Routes = field(default_factory=Routes)
     on_config: list[Callable[[Config], object]] = field(default_factory=list)

@@ -1,0 +1,67 @@
+"""
+What a look at the disks changes: which models there are.
+
+A model that is served stays known when its file goes, so that it still answers, and can be shown,
+unpinned and unloaded by its name; it is forgotten with its server.  Nothing here reads a disk.
+"""
+
+from modeld.core.catalog import build_catalog
+from modeld.core.entities import Header, LaunchRecord, Location, Model
+from modeld.core.events import FilesFound
+from modeld.supervisor import settings
+from modeld.supervisor.world import World
+
+
+def take_files(world: World, event: FilesFound) -> None:
+    """Put what was found into the world, and log what is new."""
+    tiers = [folder.tier for folder in settings.folders(world.config, world.home)]
+    catalog = build_catalog(event.files, tiers)
+    known = world.models.keys() - world.gone
+    new, gone = catalog.models.keys() - known, known - catalog.models.keys()
+    if new or gone or not world.surveyed:
+        world.ports.journal.record(
+            "scan-finished",
+            f"{len(catalog.models)} models on disk (+{len(new)} -{len(gone)}) "
+            f"in {event.seconds:.2f} s, {event.header_reads} headers read",
+            models=len(catalog.models),
+            seconds=round(event.seconds, 3),
+            header_reads=event.header_reads,
+        )
+    for sentence in set(event.problems) - set(world.folder_problems):
+        world.ports.journal.record("folder-missing", sentence, priority=4)
+    served = {
+        server.record.model_id: world.models.get(server.record.model_id) or _stand_in(server.record)
+        for server in world.servers.values()
+        if server.record.model_id not in catalog.models
+    }
+    world.models, world.gone = {**catalog.models, **served}, frozenset(served)
+    world.file_problems = tuple(catalog.problems)
+    world.folder_problems = event.problems
+    world.scanning, world.surveyed = False, True
+    world.last_scan_at = world.ports.clock.monotonic()
+
+
+def forget_gone(world: World) -> None:
+    """Forget models without a file whose last server has ended."""
+    served = {server.record.model_id for server in world.servers.values()}
+    if left := world.gone - served:
+        world.models = {key: each for key, each in world.models.items() if key not in left}
+        world.gone -= left
+
+
+def _stand_in(record: LaunchRecord) -> Model:
+    """Return what a launch record knows of a model that an earlier daemon loaded."""
+    location = Location(
+        tier=record.tier,
+        path=record.model_path,
+        shard_paths=(record.model_path,),
+        size_bytes=0,
+        mtime_ns=0,
+    )
+    return Model(
+        id=record.model_id,
+        name=record.model_id.rsplit("/", 1)[-1],
+        size_bytes=0,
+        header=Header(),
+        locations=(location,),
+    )
