@@ -142,10 +142,11 @@ def launcher(kind: str) -> Iterator[AnyLauncher]:
 
 
 def end_processes_below(runtime: str) -> None:
-    """Kill what a failing test left: processes whose stdin lies in its directory."""
+    """Kill what a failing test left: processes that were told of, or hold, a file in there."""
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            if str(Path(f"/proc/{process.pid}/fd/0").readlink()).startswith(f"{runtime}/"):
+            words = [*process.cmdline(), str(Path(f"/proc/{process.pid}/fd/0").readlink())]
+            if process.pid != os.getpid() and any(f"{runtime}/kids/" in word for word in words):
                 process.kill()
 
 
