@@ -145,9 +145,11 @@ def an_order(
 def leftovers(folder: Path) -> list[str]:
     """Return what an unfinished copy left in modeld's own folder."""
     work = folder / WORK_NAME
-    return sorted(each.name for each in work.iterdir() if each.name not in RESIDENTS) if (
-        work.is_dir()
-    ) else []
+    return (
+        sorted(each.name for each in work.iterdir() if each.name not in RESIDENTS)
+        if (work.is_dir())
+        else []
+    )
 
 
 def visible(folder: Path) -> dict[str, bytes]:
