@@ -25,6 +25,7 @@ from modeld.core.events import ConfigRead, Event, ReloadAsked, StopAsked, Tick
 from modeld.errors import ConfigInvalid, ModeldError
 from modeld.gateway.server import Gateway
 from modeld.host.clock import SystemClock
+from modeld.host.copy import FileCopier
 from modeld.host.directories import check_socket, prepare_runtime, take_lock
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
@@ -37,7 +38,7 @@ from modeld.host.watch import FolderWatcher
 from modeld.rpc.handlers import LOOKS, Handlers, decoder
 from modeld.rpc.server import RpcServer
 from modeld.supervisor.loop import Supervisor
-from modeld.supervisor.ports import CopyOrder, Emit, Folder, Ports, Servers
+from modeld.supervisor.ports import Emit, Ports, Servers
 from modeld.version import VERSION
 from modeld.wire.endpoint import runtime_directory, socket_path
 
@@ -183,46 +184,11 @@ def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
         store=FileStore(emit, settings.state),
         scanner=FileScanner(emit, settings.cache / "headers.msgpack"),
         watcher=FolderWatcher(emit),
-        copier=NoCopies(),
+        copier=FileCopier(emit),
         hardware=LocalHardware(emit, settings.cache / "binaries.json", settings.environment),
         journal=journal,
         notify=ServiceManager(settings.environment),
     )
-
-
-class NoCopies:
-    """The `Copier` port of a machine without a slow tier: it copies nothing."""
-
-    def start(self, order: CopyOrder) -> None:
-        """Copy nothing."""
-
-    def make_urgent(self, copy_id: str) -> None:
-        """Do nothing."""
-
-    def pause(self, copy_id: str) -> None:
-        """Do nothing."""
-
-    def resume(self, copy_id: str) -> None:
-        """Do nothing."""
-
-    def cancel(self, copy_id: str) -> None:
-        """Do nothing."""
-
-    def yield_to_load(self, path: str, busy: bool) -> None:
-        """Do nothing."""
-
-    def remove(self, model_id: str, folder: str, paths: Sequence[str]) -> None:
-        """Remove nothing."""
-
-    def is_ours(self, folder: str, path: str) -> bool:
-        """Nothing is."""
-        return False
-
-    def survey(self, folder: Folder) -> None:
-        """Look at nothing."""
-
-    async def close(self) -> None:
-        """Do nothing."""
 
 
 def _servers(settings: Settings, config: Config, emit: Emit) -> Servers:
@@ -315,7 +281,14 @@ async def _close(supervisor: Supervisor, gateway: Gateway, rpc: RpcServer) -> No
     await gateway.drain(0)
     await rpc.close(0.5)
     supervisor.saver.flush()
-    for port in (ports.scanner, ports.watcher, ports.probe, ports.store, ports.servers):
+    for port in (
+        ports.copier,
+        ports.scanner,
+        ports.watcher,
+        ports.probe,
+        ports.store,
+        ports.servers,
+    ):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(port.close(), CLOSE_SECONDS)
     ports.journal.record("stopped", "modeld ends")

@@ -194,6 +194,8 @@ class FakeCopier:
         self.cancelled: list[str] = []
         self.surveys = 0
         self.foreign: set[str] = set()
+        self.unverified: set[str] = set()
+        self.verified: list[tuple[str, ...]] = []
 
     def start(self, order: CopyOrder) -> None:
         """Remember."""
@@ -226,6 +228,14 @@ class FakeCopier:
     def is_ours(self, folder: str, path: str) -> bool:
         """All but what a test says otherwise of."""
         return path not in self.foreign
+
+    def is_verified(self, folder: str, path: str) -> bool:
+        """All but what a test says otherwise of."""
+        return path not in self.unverified
+
+    def verify(self, folder: str, paths: Sequence[str], urgent: bool) -> None:
+        """Remember."""
+        self.verified.append(tuple(paths))
 
     def survey(self, folder: Folder) -> None:
         """Count."""

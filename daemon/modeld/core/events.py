@@ -12,7 +12,6 @@ from modeld.core.entities import (
     Exit,
     FoundFile,
     LaunchRecord,
-    Machine,
     Origin,
     Process,
 )
@@ -117,6 +116,16 @@ class PinAsked(Event, frozen=True, kw_only=True):
     pinned: bool
 
 
+class CacheAsked(Event, frozen=True, kw_only=True):
+    """Change something about the SSD."""
+
+    request_id: str
+    action: str
+    """`promote`, `evict`, `pause`, `resume`, `cancel` or `verify`."""
+    selection: Selection | None = None
+    dry_run: bool = False
+
+
 class ReloadAsked(Event, frozen=True, kw_only=True):
     """Read the configuration again."""
 
@@ -210,12 +219,6 @@ class MemoryMeasured(Event, frozen=True, kw_only=True):
 
     server_id: str
     resident_bytes: int
-
-
-class MachineMeasured(Event, frozen=True, kw_only=True):
-    """What the machine has now."""
-
-    machine: Machine
 
 
 class CopyMoved(Event, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from modeld.rpc.server import Send
 from modeld.supervisor import views
 from modeld.supervisor.loop import Supervisor
 from modeld.version import VERSION
+from modeld.wire import cache as cache_messages
 from modeld.wire import codec
 from modeld.wire import daemon as daemon_messages
 from modeld.wire import load as load_messages
@@ -223,6 +224,47 @@ async def logs(call: Call) -> Struct:
     return daemon_messages.Logs(lines=tuple(found), source=source)
 
 
+async def show_cache(call: Call) -> Struct:
+    """Tell what lies on which tier, and what is being copied."""
+    return call.supervisor.cache_asks.report()
+
+
+async def plan_cache(call: Call) -> Struct:
+    """Tell what would be expired or copied."""
+    return call.supervisor.cache_asks.plan(call.request.free_bytes)
+
+
+async def change_cache(call: Call) -> Struct:
+    """Promote, evict, pause, resume or cancel."""
+    ask: cache_messages.ChangeCache = call.request
+    event = ev.CacheAsked(
+        request_id=call.request_id,
+        action=ask.action,
+        selection=selection(ask.selector) if ask.selector is not None else None,
+        dry_run=ask.dry_run,
+    )
+    return await call.supervisor.ask(event)
+
+
+async def verify_cache(call: Call) -> Struct:
+    """Read copies again."""
+    selector = call.request.selector
+    event = ev.CacheAsked(
+        request_id=call.request_id,
+        action="verify",
+        selection=selection(selector) if selector is not None else None,
+    )
+    return await call.supervisor.ask(event)
+
+
+async def rank(call: Call) -> Struct:
+    """Tell what models are worth."""
+    selector = call.request.selector
+    world = call.supervisor.world
+    only = views.choose(world, selection(selector)) if selector is not None else None
+    return call.supervisor.cache_asks.rank(only)
+
+
 async def subscribe(call: Call) -> Struct:
     """Send events as they happen, until the client leaves."""
     ask: daemon_messages.Subscribe = call.request
@@ -252,6 +294,11 @@ HANDLERS: dict[type[Struct], Function] = {
     name_messages.ChangeNames: change_names,
     name_messages.ListNames: list_names,
     name_messages.Pin: pin,
+    cache_messages.ShowCache: show_cache,
+    cache_messages.PlanCache: plan_cache,
+    cache_messages.ChangeCache: change_cache,
+    cache_messages.VerifyCache: verify_cache,
+    cache_messages.AskRank: rank,
     daemon_messages.AskVersion: version,
     daemon_messages.Reload: reload,
     daemon_messages.Subscribe: subscribe,

@@ -8,51 +8,35 @@ where it lies, and that is said once.
 """
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from modeld.core import tiers
 from modeld.core.entities import Location, Model
 from modeld.core.events import CopyEnded, CopyMoved, FilesRemoved, SpaceMeasured
-from modeld.core.holdings import Decision, Expiry, Holding, Space
+from modeld.core.holdings import CachePolicy, Decision, Expiry, Holding, Space
 from modeld.core.rank import DAY_SECONDS, RankTerms
 from modeld.core.stats import note_copy, note_expiry
 from modeld.supervisor import settings
-from modeld.supervisor.ports import CopyFile, CopyOrder, Folder
+from modeld.supervisor.copies import (
+    SSD,
+    Copy,
+    files_of,
+    on_ssd,
+    paths_below,
+    progress,
+    source_of,
+)
+from modeld.supervisor.ports import CopyOrder, Folder
 from modeld.supervisor.ranking import terms
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import World
 from modeld.units import MIB, format_bytes, format_duration
 
-SSD = "ssd"
 JOURNAL_SECONDS = 10.0
 """Between two words in the journal about one copy."""
 SURVEY_SECONDS = 60.0
 STALL_SECONDS = 30.0
 """A copy that stands still for so long is not waited for: the server reads by itself."""
-
-
-@dataclass(slots=True)
-class Copy:
-    """One copy under way."""
-
-    order: CopyOrder
-    name: str
-    decision: Decision
-    waiting_for: set[str]
-    """Models whose files have to be gone first."""
-    copied_bytes: int = 0
-    read_bytes: int = 0
-    rate_bytes_per_s: float = 0.0
-    paused: bool = False
-    started: bool = False
-    said_at: float = 0.0
-    moved_at: float = 0.0
-    """[monotonic s] When it last went on, or began."""
-
-    @property
-    def total_bytes(self) -> int:
-        """Of all its files."""
-        return sum(each.size_bytes for each in self.order.files)
 
 
 class Cache:
@@ -69,22 +53,31 @@ class Cache:
 
     # --- deciding ----------------------------------------------------------------------------
 
-    def judge(self, model: Model) -> Decision | None:
-        """Return what `core.tiers` says of copying `model` now; None where there is no SSD."""
-        folder, space = self._ssd(), self._space()
-        if folder is None or space is None:
-            return None
+    @property
+    def is_tiered(self) -> bool:
+        """Whether there is an SSD with a slow tier behind it, measured and writable."""
+        return self._ssd() is not None and self._space() is not None
+
+    def judge(self, model: Model, holding: Holding, policy: CachePolicy | None = None) -> Decision:
+        """
+        Return what `core.tiers` says of copying `model` now.
+
+        Args:
+            model: The model.
+            holding: It, as the policy sees it.
+            policy: The rules; the configured ones where None.
+        """
         ranks = terms(self._world)
         residents = [
-            self._holding(each, ranks)
+            self.holding(each, ranks)
             for each in self._world.models.values()
-            if each.id != model.id and _on_ssd(each) is not None
+            if each.id != model.id and on_ssd(each) is not None
         ]
         return tiers.decide(
-            self._holding(model, ranks, using=True),
+            holding,
             residents,
-            space,
-            settings.cache_policy(self._world.config),
+            self._space() or Space(total_bytes=0, free_bytes=0),
+            policy or settings.cache_policy(self._world.config),
         )
 
     def consider(self, model: Model, *, urgent: bool) -> Copy | None:
@@ -98,8 +91,10 @@ class Cache:
             if urgent:
                 self._world.ports.copier.make_urgent(under_way.order.copy_id)
             return under_way
-        decision = self.judge(model)
-        if decision is None or decision.answer != "copy":
+        if not self.is_tiered:
+            return None
+        decision = self.judge(model, self.holding(model, using=True))
+        if decision.answer != "copy":
             return None
         return self.begin(model, decision, urgent=urgent)
 
@@ -107,13 +102,13 @@ class Cache:
         """Expire what the decision names, then copy."""
         world, folder = self._world, self._ssd()
         assert folder is not None
-        location = _source(model)
+        location = source_of(model)
         assert location is not None
         config = world.config.cache
         order = CopyOrder(
             copy_id=secrets.token_hex(8),
             model_id=model.id,
-            files=_files(location, settings.folder_of(world.config, world.home, location.tier)),
+            files=files_of(location, settings.folder_of(world.config, world.home, location.tier)),
             target_path=folder.path,
             min_free_bytes=settings.cache_policy(world.config).ssd_min_free_bytes,
             rate_limit_bytes_per_s=int(config.copy_limit_mb_per_second * MIB),
@@ -134,7 +129,7 @@ class Cache:
         """Remove a model's copy from the SSD, and say so in red."""
         world, folder = self._world, self._ssd()
         model = world.models.get(expiry.model_id)
-        location = _on_ssd(model) if model is not None else None
+        location = on_ssd(model) if model is not None else None
         if folder is None or location is None:
             self._drop_wait(expiry.model_id)
             return
@@ -150,6 +145,66 @@ class Cache:
         self._saver.observe(note_expiry(world.state, expiry.model_id, world.ports.clock.now()))
         paths = [*location.shard_paths]
         world.ports.copier.remove(expiry.model_id, folder.path, paths)
+
+    def steer(self, copy: Copy, action: str) -> None:
+        """Pause, resume or cancel a copy."""
+        copier, copy_id = self._world.ports.copier, copy.order.copy_id
+        match action:
+            case "pause":
+                copy.paused = True
+                copier.pause(copy_id)
+            case "resume":
+                copy.paused = False
+                copier.resume(copy_id)
+            case _ if copy.started:
+                copier.cancel(copy_id)
+            case _:
+                del self.copies[copy_id]
+
+    def location(self, model: Model) -> Location:
+        """
+        Return the copy to serve from.
+
+        One on the SSD that may be damaged, since the machine went down without a word, is read
+        again first, and the model is served from the slow tier meanwhile.
+        """
+        folder, copier = self._ssd(), self._world.ports.copier
+        for location in model.locations if folder is not None else ():
+            assert folder is not None
+            if location.tier == SSD and SSD not in self.space and source_of(model) is not None:
+                continue  # the list of our copies is not read yet
+            if location.tier != SSD or not copier.is_ours(folder.path, location.path):
+                return location
+            if copier.is_verified(folder.path, location.path):
+                return location
+            if source_of(model) is not None:
+                self.verify(location.shard_paths)
+        return model.location
+
+    def own_paths(self, model: Model | None) -> tuple[str, ...]:
+        """Return the files on the SSD that modeld made, of one model or of all."""
+        folder = self._ssd()
+        models = [model] if model is not None else list(self._world.models.values())
+        return tuple(
+            path
+            for each in models
+            for location in filter(None, [on_ssd(each)])
+            for path in location.shard_paths
+            if folder is not None and self._world.ports.copier.is_ours(folder.path, path)
+        )
+
+    def verify(self, paths: Sequence[str]) -> None:
+        """Have copies read again."""
+        folder = self._ssd()
+        if folder is not None:
+            self._world.ports.copier.verify(folder.path, paths_below(folder.path, paths), False)
+
+    def remove_paths(self, paths: Sequence[str]) -> None:
+        """Remove damaged copies; their models are served from where else they lie."""
+        folder = self._ssd()
+        if folder is not None:
+            absolute = [f"{folder.path}/{path}" for path in paths]
+            self._world.ports.copier.remove("", folder.path, absolute)
 
     def copy_of(self, model_id: str) -> Copy | None:
         """Return the copy of a model that is under way."""
@@ -254,19 +309,20 @@ class Cache:
             return
         world, ranks = self._world, terms(self._world)
         decision = tiers.precache(
-            [self._holding(each, ranks) for each in world.models.values()],
+            [self.holding(each, ranks) for each in world.models.values()],
             space,
             settings.cache_policy(world.config),
         )
         if decision is not None:
             self.begin(world.models[decision.model_id], decision, urgent=False)
 
-    def _holding(
-        self, model: Model, ranks: dict[str, RankTerms], *, using: bool = False
+    def holding(
+        self, model: Model, ranks: dict[str, RankTerms] | None = None, *, using: bool = False
     ) -> Holding:
         """Return a model as the policy sees it; `using` counts the use that is beginning."""
         world = self._world
-        stats, here, source = world.stats_of(model.id), _on_ssd(model), _source(model)
+        ranks = terms(world) if ranks is None else ranks
+        stats, here, source = world.stats_of(model.id), on_ssd(model), source_of(model)
         folder = self._ssd()
         policy = settings.cache_policy(world.config)
         oldest = world.ports.clock.now() - policy.promote_window_days * DAY_SECONDS
@@ -315,40 +371,3 @@ class Cache:
         if sentence != self._told:
             self._told = sentence
             self._world.ports.journal.record("copy-failed", sentence, priority=4, model=model)
-
-
-def progress(copy: Copy) -> str:
-    """Return how far a copy is: `43 %, 2.0 of 4.7 GB, 180 MB/s, 15 s left`."""
-    total, rate = max(1, copy.total_bytes), copy.rate_bytes_per_s
-    left = format_duration((total - copy.copied_bytes) / rate) + " left" if rate > 0 else ""
-    words = [
-        f"{copy.copied_bytes / total:.0%}",
-        f"{format_bytes(copy.copied_bytes)} of {format_bytes(total)}",
-        f"{format_bytes(int(rate))}/s" if rate > 0 else "",
-        "paused" if copy.paused else left,
-    ]
-    return ", ".join(word for word in words if word)
-
-
-def _on_ssd(model: Model) -> Location | None:
-    """Return a model's copy on the SSD."""
-    return next((each for each in model.locations if each.tier == SSD), None)
-
-
-def _source(model: Model) -> Location | None:
-    """Return where a model would be copied from: the first slow tier that has it."""
-    return next((each for each in model.locations if each.tier != SSD), None)
-
-
-def _files(location: Location, folder: str) -> tuple[CopyFile, ...]:
-    """Return the files of a copy, the first shard first, with their places below the tier."""
-    paths = (*location.shard_paths, *filter(None, (location.mmproj_path,)))
-    return tuple(
-        CopyFile(
-            source_path=path,
-            relative_path=path.removeprefix(folder).lstrip("/"),
-            size_bytes=size_bytes,
-            mtime_ns=mtime_ns,
-        )
-        for path, (size_bytes, mtime_ns) in zip(paths, location.stamps, strict=True)
-    )

@@ -11,7 +11,8 @@ from modeld.core.plan import Plan, Want, plan_load
 from modeld.core.stats import count_use, note_load, note_regret
 from modeld.errors import Busy, Cancelled, ErrorCode, ModeldError, ServerFailed
 from modeld.supervisor import settings
-from modeld.supervisor.cache import SSD, Cache, progress
+from modeld.supervisor.cache import Cache
+from modeld.supervisor.copies import SSD, progress
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.saving import Saver
@@ -144,7 +145,14 @@ class Jobs:
             return None
         if world.binary.problem:
             return self._fail(job, ServerFailed(world.binary.problem, hint=BINARY_HINT))
-        record = launch_record(world, job.want, model, asked=job.arguments, one_off=job.one_off)
+        record = launch_record(
+            world,
+            job.want,
+            model,
+            asked=job.arguments,
+            one_off=job.one_off,
+            location=self._cache.location(model),
+        )
         job.record, job.server_id = record, record.server_id
         copy = self._cache.consider(model, urgent=True) if record.tier != SSD else None
         if copy is not None and not self._cache.is_read(copy.order.copy_id):

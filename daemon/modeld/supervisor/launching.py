@@ -8,7 +8,7 @@ import secrets
 import string
 
 from modeld.core import argv
-from modeld.core.entities import LaunchRecord, Model
+from modeld.core.entities import LaunchRecord, Location, Model
 from modeld.core.plan import Want
 from modeld.supervisor import settings
 from modeld.supervisor.lives import utc
@@ -25,6 +25,7 @@ def launch_record(
     *,
     asked: tuple[str, ...],
     one_off: tuple[str, ...] | None,
+    location: Location | None = None,
 ) -> LaunchRecord:
     """
     Return the record of a new server.
@@ -35,11 +36,12 @@ def launch_record(
         model: Its model.
         asked: All llama-server arguments that people asked for.
         one_off: The part of them that this load alone asked for.
+        location: Which copy to serve from; the first in look-up order where None.
     """
     assert world.binary is not None
     server_id = "".join(secrets.choice(ID_LETTERS) for _ in range(16))
     base = f"{world.runtime_directory}/kids/{server_id}"
-    location = model.location
+    location = location or model.location
     context_tokens = settings.context_tokens(world.config, model, world.state, asked)
     command = argv.Command(
         model_path=location.path,

@@ -9,7 +9,6 @@ started elsewhere and comes back as an event.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -23,6 +22,7 @@ from modeld.errors import Busy, ModeldError
 from modeld.supervisor import recover, settings
 from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
+from modeld.supervisor.cache_asks import CacheAsks
 from modeld.supervisor.disks import forget_gone, take_files
 from modeld.supervisor.door import OnProgress, Route, Routes
 from modeld.supervisor.explain import start_error, status_line, stuck_error
@@ -57,6 +57,7 @@ class Supervisor:
         self.saver = Saver(self.world)
         self.lives = Lives(self.world, self.saver)
         self.cache = Cache(self.world, self.saver)
+        self.cache_asks = CacheAsks(self.world, self.cache)
         self.jobs = Jobs(self.world, self.saver, self.lives, self.cache)
         self._loads = Loads(self.world, self.saver, self.lives, self.jobs)
         self._asks = Asks(self.world, self.saver, self.lives, self.jobs)
@@ -190,6 +191,8 @@ class Supervisor:
             ev.FolderChanged: self._on_folder_changed,
             ev.CopyMoved: self._on_copy_moved,
             ev.CopyEnded: self.cache.on_ended,
+            ev.CacheAsked: self.cache_asks.on_asked,
+            ev.CopiesVerified: self.cache_asks.on_verified,
             ev.FilesRemoved: self.cache.on_removed,
             ev.SpaceMeasured: self.cache.on_space,
             ev.ServerStarted: lives.on_started,
@@ -198,7 +201,6 @@ class Supervisor:
             ev.ServerExited: self._on_exited,
             ev.SlotsSeen: lives.on_slots_seen,
             ev.MemoryMeasured: lives.on_memory,
-            ev.MachineMeasured: partial(setattr_from, self.world, "machine"),
             ev.BinaryProbed: self._on_binary,
             ev.StateSaved: self.saver.on_saved,
             ev.StateNotSaved: self.saver.on_not_saved,
@@ -375,8 +377,3 @@ class Supervisor:
             for server in servers
             if server.is_routed
         }
-
-
-def setattr_from(world: World, name: str, event: Any) -> None:  # noqa: ANN401
-    """Put the field `name` of an event into the world."""
-    setattr(world, name, getattr(event, name))

@@ -46,6 +46,12 @@ f995c3b0ee174be6813fc256f10eb84e 2 server-unreapable a server survives SIGKILL: 
 76aafb04aa574247a59624f542bacc0c 6 state-saved       the state file can be written again
 08b4630bb40642f4ae2a34a1c95b1216 3 state-not-saved   the state file could not be written
 332b117914404bf0991ef5a51136036f 4 state-repaired    the state file was damaged, and what is used
+dd0cb4b763b14dd58f7fe61250736ea5 6 copy-started      a model is copied to the SSD, and why
+53b79cb6cd5043d5a8e6edbf69c81002 6 copying           how far a copy is
+64a9ab0c915e492186ed744a9c5b56b9 6 copied            a copy is complete, and used from now on
+064d116ad5104155a58c2ef43ce714a6 4 copy-failed       a copy failed, or the SSD can't be written
+5436321fb90c449d83b297c03c0867ba 3 copy-damaged      a copy is not what was written, and is removed
+53566db8f37c4592832ee7c78a180483 3 expired           a copy gave way to others, and why
 ebec4736f4534d61bb8eb4462d117023 6 binary-found      which llama-server is used
 ca107f4614d84280ba50e0703a92eba2 4 binary-missing    there is no llama-server that can be used
 890ff4f59b244de3878d4330d091f963 4 client-refused    another user's program was turned away
