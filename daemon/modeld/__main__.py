@@ -106,7 +106,7 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
     return Settings(
         config_files=tuple(paths_to_read(environment, home, options.config)),
-        config_is_explicit=options.config is not None,
+        config_is_explicit=bool(options.config or environment.get("MODELD_CONFIG")),
         overrides=tuple(options.set),
         environment=dict(environment),
         home=home,

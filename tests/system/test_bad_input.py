@@ -342,10 +342,13 @@ def test_configuration_that_is_no_toml_is_exit_78_with_its_line(
 
 def test_configuration_that_is_named_must_be_there(embedded_daemon: Daemon) -> None:
     """A typing mistake must not start a modeld with the defaults."""
-    done = embedded_daemon.refuses_to_start("--config", "/nonexistent.toml")
-
-    assert done.returncode == 78
-    assert "/nonexistent.toml does not exist" in done.stderr
+    name = "/nonexistent.toml"
+    for done in (
+        embedded_daemon.refuses_to_start("--config", name),
+        embedded_daemon.refuses_to_start(MODELD_CONFIG=name),
+    ):
+        assert done.returncode == 78
+        assert f"{name} does not exist" in done.stderr
 
 
 def test_invalid_configuration_at_reload_changes_nothing(embedded_daemon: Daemon) -> None:
