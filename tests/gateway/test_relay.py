@@ -407,7 +407,7 @@ def test_a_stream_shows_life_while_its_model_loads() -> None:
             assert (status, headers["content-type"]) == (200, "text/event-stream")
             assert headers["x-modeld-model"] == "tiny"
             assert first == second == b": loading 43 %\n\n"
-            assert between < 0.3
+            assert between < 3
             assert rest.endswith(b'data: {"n":1}\n\ndata: {"n":2}\n\ndata: [DONE]\n\n')
 
     run(main)
@@ -638,7 +638,7 @@ def test_a_client_that_leaves_frees_its_slot(how: str, phase: str) -> None:
             await asyncio.wait_for(gone.wait(), 1)
             raw.close()
 
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 5
             await until(lambda: house.door.in_flight() == {})
 
     run(main)

