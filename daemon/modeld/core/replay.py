@@ -107,6 +107,11 @@ class VirtualSsd:
         self._calibration = Calibration()
 
     @property
+    def ssd_only(self) -> tuple[str, ...]:
+        """What lies on it and nowhere else."""
+        return tuple(sorted(self._ssd_only))
+
+    @property
     def residents(self) -> tuple[str, ...]:
         """What lies on it, the longest there first."""
         return tuple(self._on_ssd)
