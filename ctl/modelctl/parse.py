@@ -14,12 +14,12 @@ from typing import NamedTuple, NoReturn
 
 from modelctl.table import BY_NAME, COMMANDS, FAMILIES, GLOBAL_OPTIONS, Argument, Command, Option
 from modeld.errors import Usage
-from modeld.units import parse_duration
+from modeld.units import parse_bytes, parse_duration
 
 _BAD_NAME = "'{}' can't be a name: letters, digits and . _ + - after a letter or digit"
 
-
 MAX_TIMEOUT_S = 100 * 86400
+MAX_SIZE_BYTES = 1 << 60
 
 
 class Parsed(NamedTuple):
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str]) -> Parsed:
             raise Usage("no command is named", hint="modelctl help")
         return _help_about([], [])
     name = " ".join(path)
-    if name in FAMILIES:
+    if name in FAMILIES and name not in BY_NAME:
         members = [one.name.split()[1] for one in COMMANDS if one.name.startswith(f"{name} ")]
         raise Usage(f"{name} needs one of: {', '.join(members)}", hint=f"modelctl help {name}")
     command = BY_NAME[name]
@@ -161,7 +161,7 @@ def _empty(option: Option) -> object:
         return False
     if option.repeated:
         return ()
-    return None if option.kind in {"count", "port", "seconds"} else ""
+    return None if option.kind in {"count", "port", "size", "seconds"} else ""
 
 
 def _parse_options(command: Command, words: list[str], rest: list[str] | None) -> Namespace:
@@ -299,6 +299,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _size(text: str) -> int:
+    try:
+        count = parse_bytes(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    except OverflowError:
+        count = MAX_SIZE_BYTES + 1
+    if count > MAX_SIZE_BYTES:
+        raise ArgumentTypeError(f"'{text}' is more than any disk has")
+    return count
+
+
 def _is_whole(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 9
 
@@ -340,4 +352,5 @@ READERS: dict[str, Callable[[str], int | float | str]] = {
     "slot": _slot,
     "port": _port,
     "seconds": seconds,
+    "size": _size,
 }

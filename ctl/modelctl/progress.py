@@ -75,7 +75,9 @@ class Plain(Silent):
 
     def step(self, progress: Progress) -> None:
         """Write a line if this step is worth one."""
-        now = (progress.phase, progress.text, int(progress.fraction * 10))
+        # The text of a copy tells bytes and rate, which change at every step.
+        text = "" if progress.phase == "copy" and progress.fraction > 0 else progress.text
+        now = (progress.phase, text, int(progress.fraction * 10))
         if now == self._last:
             return
         self._last = now

@@ -10,6 +10,16 @@ from modelctl.commands.help import exit_codes
 from modelctl.render.answer import failure_fields
 from modelctl.table import BY_NAME, COMMANDS, GLOBAL_OPTIONS, SELECT, Command, Option
 from modeld.errors import STATUSES
+from modeld.wire.cache import (
+    CacheChanged,
+    CacheDecision,
+    CacheReport,
+    CacheVerified,
+    CopyRow,
+    RankReport,
+    RankRow,
+    TierRow,
+)
 from modeld.wire.codec import Progress
 from modeld.wire.daemon import Happened, Logs, Reloaded
 from modeld.wire.load import Candidate, Done, Loaded, Planned, Step, Unloaded, Verdict
@@ -39,6 +49,14 @@ STRUCTS: dict[str, type[Struct]] = {
     "Cm logs": Logs,
     "Cm wait": Done,
     "Cm reload": Reloaded,
+    "Cm cache show": CacheReport,
+    "Cm cache plan": CacheChanged,
+    "Cm cache verify": CacheVerified,
+    "Cm rank": RankReport,
+    "Em tier": TierRow,
+    "Em copy": CopyRow,
+    "Em decision": CacheDecision,
+    "Em rank": RankRow,
     "Em server": ServerRow,
     "Em failed": FailedRow,
     "Em model": ModelRow,
@@ -160,7 +178,7 @@ def test_manual_has_the_keys_of_an_error() -> None:
 def test_manual_examples_name_commands_that_exist() -> None:
     """What is copied from a manual is expected to work."""
     lines = re.findall(
-        r"modelctl ([a-z-]+(?: (?:set|add|rm|list|clear))?)", GENERAL_TEXTS["Examples"]
+        r"modelctl ([a-z-]+(?: (?:set|add|rm|list|clear|show|plan))?)", GENERAL_TEXTS["Examples"]
     )
 
     assert lines

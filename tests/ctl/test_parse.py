@@ -168,6 +168,24 @@ def test_family_without_its_second_word_lists_what_there_is() -> None:
     assert problem("nick").message == "nick needs one of: set, add, rm, list"
 
 
+def test_cache_alone_shows_the_cache() -> None:
+    """Looking does no harm, so it need not be spelt out."""
+    assert parse(["cache"]).command is parse(["--json", "cache", "show"]).command
+    assert problem("cache", "shwo").message == "no command 'cache shwo' (did you mean 'show'?)"
+
+
+@pytest.mark.parametrize(("text", "count"), [("100g", 100 << 30), ("512 MiB", 512 << 20), ("0", 0)])
+def test_size_may_have_any_unit(text: str, count: int) -> None:
+    """As in the configuration."""
+    assert parse(["cache", "plan", "--free", text]).options.free == count
+
+
+@pytest.mark.parametrize("text", ["-1", "much", "9" * 400, "1048577p", ""])
+def test_bad_size_is_refused(text: str) -> None:
+    """The daemon would refuse it with a worse message."""
+    problem("cache", "plan", f"--free={text}")
+
+
 @pytest.mark.parametrize(
     "argv",
     [["load", "-h"], ["-h", "load"], ["load", "x", "--port", "no", "--help"], ["help", "load"]],

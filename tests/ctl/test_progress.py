@@ -144,3 +144,19 @@ def test_silent_writes_nothing() -> None:
     writer.step(STEPS[0])
     writer.tick()
     writer.finish()
+
+
+def test_plain_copy_takes_a_line_at_each_tenth_whatever_its_rate() -> None:
+    """Bytes and rate change with every step; the log of a service is no place for all of them."""
+    recorder = Recorder()
+    writer = Plain(recorder.sink())
+    writer.step(Progress(phase="copy", model="big", text="3 uses in 7 days >= 3", fraction=0.0))
+    for step in range(1, 30):
+        writer.step(Progress(phase="copy", text=f"{step} GB of 100 GB", fraction=step / 100))
+
+    assert recorder.text.splitlines() == [
+        "copy: big 3 uses in 7 days >= 3 0 %",
+        "copy: 1 GB of 100 GB 1 %",
+        "copy: 10 GB of 100 GB 10 %",
+        "copy: 20 GB of 100 GB 20 %",
+    ]

@@ -7,7 +7,6 @@ import shlex
 
 import pytest
 
-import modelctl.table
 from modelctl.parse import attribute, parse
 from modelctl.table import COMMANDS, FAMILIES, GLOBAL_OPTIONS, Command
 
@@ -56,9 +55,11 @@ def test_table_has_every_command_of_two_words_in_a_known_family() -> None:
     assert {name.split()[0] for name in NAMES if " " in name} == set(FAMILIES)
 
 
-def test_table_imports_nothing_but_typing() -> None:
+@pytest.mark.parametrize("module", ["", ".kit", ".everyday", ".names", ".disks", ".daemon"])
+def test_table_imports_nothing_but_typing_and_its_own_parts(module: str) -> None:
     """What the table imports, every start of modelctl pays for."""
-    tree = ast.parse(inspect.getsource(modelctl.table))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    tree = ast.parse(inspect.getsource(importlib.import_module(f"modelctl.table{module}")))
+    imports = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
-    assert [ast.unparse(node) for node in imports] == ["from typing import NamedTuple"]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    assert {one for one in imports if not str(one).startswith("modelctl.table")} <= {"typing"}

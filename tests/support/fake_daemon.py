@@ -15,6 +15,7 @@ from typing import Self, Union
 import zmq
 from msgspec import Struct, msgpack
 
+from modeld.wire.cache import AskRank, ChangeCache, PlanCache, ShowCache, VerifyCache
 from modeld.wire.codec import MAGIC, VERSION, Failure, Header, Progress, decode_header, encode
 from modeld.wire.daemon import AskLogs, AskVersion, Happened, Reload, Subscribe
 from modeld.wire.load import Cancel, CanLoad, Load, Unload, Wait
@@ -24,6 +25,7 @@ from modeld.wire.names import ChangeNames, ListNames, Pin
 REQUESTS = Union[  # noqa: UP007 (a value, for the decoder)
     AskLogs, AskVersion, Reload, Subscribe, Cancel, CanLoad, Load, Unload, Wait, AskStatus,
     ListModels, Ps, Show, ChangeNames, ListNames, Pin,
+    ShowCache, ChangeCache, PlanCache, VerifyCache, AskRank,
 ]  # fmt: skip
 GO_AWAY = b"go away"
 STEP_S = 0.005

@@ -248,7 +248,7 @@ def show_text(reply: Shown, screen: Screen, *, now: float) -> str:
         ("parameters", parameters(model.parameters)),
         ("quantisation", model.quantisation),
         ("context", str(model.context_tokens or "")),
-        ("rank", _rank_sum(model.rank, reply.rank_terms)),
+        ("rank", rank_sum(model.rank, reply.rank_terms)),
         ("uses", str(model.uses)),
         ("last used", ago(model.last_used, now)),
         ("run time", format_duration(reply.runtime_seconds) if reply.runtime_seconds else ""),
@@ -270,7 +270,8 @@ def _location(location: dict[str, str | int]) -> str:
     return f"{location.get('path', '')} ({tier})" if tier else str(location.get("path", ""))
 
 
-def _rank_sum(value: float, terms: dict[str, float]) -> str:
+def rank_sum(value: float, terms: dict[str, float]) -> str:
+    """Return a rank and the terms that it is the sum of."""
     if not terms:
         return rank(value)
     parts = " ".join(

@@ -1,0 +1,78 @@
+"""Commands about modeld itself."""
+
+from modelctl.table.kit import MODEL, SELECT, Argument, Command, Option
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "logs",
+        "Daemon",
+        "the last log lines of a model, or of modeld",
+        "daemon.logs",
+        arguments=(MODEL,),
+        options=(
+            Option(("-m", "--model"), "the model, as MODEL", "MODEL", key="model"),
+            Option(("-n", "--lines"), "how many lines", "N", kind="count", key="lines"),
+            Option(("-f", "--follow"), "go on as lines come"),
+        ),
+        examples=(("modelctl logs -f tool", "watch the server of 'tool'"),),
+    ),
+    Command(
+        "events",
+        "Daemon",
+        "what modeld does, as it happens",
+        "daemon.events",
+        "Until Ctrl-C.  Every line is in the journal too.",
+        options=(
+            Option(("-n", "--lines"), "how many past ones first", "N", kind="count", key="lines"),
+            Option(("--no-follow",), "end after the past ones"),
+        ),
+        examples=(
+            ("modelctl events", "watch"),
+            ("modelctl events --json -n 100 --no-follow", "the last hundred, for a program"),
+        ),
+        timeout_s=0,
+    ),
+    Command(
+        "wait",
+        "Daemon",
+        "wait until a model is ready, or modeld answers",
+        "daemon.wait",
+        arguments=(MODEL,),
+        options=(
+            *SELECT,
+            Option(("--for",), "what to wait for", "WHAT", key="until", choices=("ready", "gone")),
+        ),
+        examples=(
+            ("modelctl wait tool", "until it is ready"),
+            ("modelctl wait --timeout 10", "until modeld answers"),
+        ),
+        timeout_s=600,
+    ),
+    Command(
+        "reload",
+        "Daemon",
+        "read the configuration again",
+        "daemon.reload",
+        "A configuration with mistakes changes nothing.  Loaded models stay loaded.",
+        examples=(("modelctl reload", "after an edit of modeld.toml"),),
+    ),
+    Command(
+        "version",
+        "Daemon",
+        "versions of modelctl, modeld and llama-server",
+        "daemon.version",
+        "Works while modeld is not running.",
+        examples=(("modelctl version", "to go with a report"),),
+    ),
+    Command(
+        "help",
+        "Daemon",
+        "explain a command, or the exit codes",
+        "help.help_about",
+        arguments=(Argument("TOPIC", "a command, or exit-codes", "*"),),
+        examples=(
+            ("modelctl help load", "everything about load"),
+            ("modelctl help exit-codes", "what exit statuses mean"),
+        ),
+    ),
+)
