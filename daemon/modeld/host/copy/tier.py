@@ -207,7 +207,14 @@ def open_part(work: int, name: str, *, make: bool) -> Iterator[int]:
     """
     if make:
         os.mkdir(name, 0o700, dir_fd=work)
-    with opened(_open_directory(work, name)) as part:
+    try:
+        descriptor = _open_directory(work, name)
+    except (OSError, CopyFailed):
+        if make:
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=work)
+        raise
+    with opened(descriptor) as part:
         fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(part).st_nlink == 0:  # a survey was faster, and took it for left behind
             raise BlockingIOError(errno.EAGAIN, "it is gone", name)
