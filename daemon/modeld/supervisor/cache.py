@@ -47,6 +47,8 @@ class Cache:
         self._saver = saver
         self.copies: dict[str, Copy] = {}
         self.space: dict[str, SpaceMeasured] = {}
+        self._leaving: set[str] = set()
+        """Files that are being removed: the catalogue may still show them, nobody may use them."""
         self._surveyed_at = 0.0
         self._told = ""
         self._written: list[tuple[float, int]] = []
@@ -144,6 +146,7 @@ class Cache:
         )
         self._saver.observe(note_expiry(world.state, expiry.model_id, world.ports.clock.now()))
         paths = [*location.shard_paths]
+        self._leaving.update(paths)
         world.ports.copier.remove(expiry.model_id, folder.path, paths)
 
     def steer(self, copy: Copy, action: str) -> None:
@@ -171,6 +174,8 @@ class Cache:
         folder, copier = self._ssd(), self._world.ports.copier
         for location in model.locations if folder is not None else ():
             assert folder is not None
+            if location.path in self._leaving:
+                continue
             if location.tier == SSD and SSD not in self.space and source_of(model) is not None:
                 continue  # the list of our copies is not read yet
             if location.tier != SSD or not copier.is_ours(folder.path, location.path):
@@ -179,7 +184,7 @@ class Cache:
                 return location
             if source_of(model) is not None:
                 self.verify(location.shard_paths)
-        return model.location
+        return source_of(model) or model.location
 
     def own_paths(self, model: Model | None) -> tuple[str, ...]:
         """Return the files on the SSD that modeld made, of one model or of all."""
@@ -205,6 +210,15 @@ class Cache:
         if folder is not None:
             absolute = [f"{folder.path}/{path}" for path in paths]
             self._world.ports.copier.remove("", folder.path, absolute)
+
+    def after_scan(self) -> None:
+        """Forget files that are gone for good."""
+        here = {path for model in self._world.models.values() for path in self._ssd_paths(model)}
+        self._leaving &= here
+
+    def _ssd_paths(self, model: Model) -> tuple[str, ...]:
+        location = on_ssd(model)
+        return location.shard_paths if location is not None else ()
 
     def copy_of(self, model_id: str) -> Copy | None:
         """Return the copy of a model that is under way."""
@@ -252,6 +266,9 @@ class Cache:
                 f"{format_duration(event.seconds)}",
                 model=copy.name,
                 bytes=copy.total_bytes,
+            )
+            self._leaving.difference_update(
+                f"{copy.order.target_path}/{each.relative_path}" for each in copy.order.files
             )
             self._precache(copy)
         elif event.reason != "cancelled":

@@ -126,6 +126,8 @@ class Supervisor:
         if not living:
             self._adopted.set()
         self._reloading.look_at_folders()
+        self.cache.survey()
+        world.on_config.append(lambda _: self.cache.survey())
         self._runner = asyncio.create_task(self._run(), name="supervisor")
         self._runner.add_done_callback(self._ended)
         for event, seconds in ((self._surveyed, SURVEY_SECONDS), (self._adopted, ADOPTION_SECONDS)):
@@ -220,6 +222,7 @@ class Supervisor:
         self._published = ()
         self._publish()
         self._take_deferred()
+        self.cache.after_scan()
         self._surveyed.set()
         self._scanned.set()
 
