@@ -115,8 +115,7 @@ class Sink:
         os.fchmod(self.descriptor, stat.S_IMODE(mode))
         os.utime(self.descriptor, ns=(source.status.st_atime_ns, source.status.st_mtime_ns))
         os.fsync(self.descriptor)
-        if self._ways.of(self._device) is Way.BEHIND:
-            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # tails of plain writes
         status = os.fstat(self.descriptor)
         return Entry(
             size_bytes=status.st_size,
