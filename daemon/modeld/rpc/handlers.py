@@ -177,7 +177,8 @@ async def status(call: Call) -> Struct:
     """Tell how everything is."""
     ask: model_messages.AskStatus = call.request
     selected = selection(ask.selector) if ask.selector is not None else None
-    return views.status(call.supervisor.world, selected)
+    report = views.status(call.supervisor.world, selected)
+    return msgspec.structs.replace(report, copying=call.supervisor.cache.sentences())
 
 
 async def can_load(call: Call) -> Struct:

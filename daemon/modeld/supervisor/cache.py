@@ -220,6 +220,10 @@ class Cache:
         location = on_ssd(model)
         return location.shard_paths if location is not None else ()
 
+    def sentences(self) -> tuple[str, ...]:
+        """Return a sentence for each copy under way."""
+        return tuple(f"copy {each.name} {progress(each)}" for each in self.copies.values())
+
     def copy_of(self, model_id: str) -> Copy | None:
         """Return the copy of a model that is under way."""
         return next(

@@ -80,7 +80,7 @@ def start_hint(server: Server, event: ServerExited) -> str:
     return f"modelctl logs {name} shows all it said"
 
 
-def status_line(world: World) -> str:
+def status_line(world: World, copying: tuple[str, ...] = ()) -> str:
     """Return the line for `systemctl status`."""
     ready = [each for each in world.servers.values() if each.state is ServerState.READY]
     parts = [
@@ -91,5 +91,6 @@ def status_line(world: World) -> str:
         if server.state is not ServerState.READY:
             percent = f" {server.fraction:.0%}" if server.state is ServerState.LOADING else ""
             parts.append(f"{server.record.model_name} {server.state}{percent}")
+    parts += copying
     parts.append(f"{len(world.models)} models on disk")
     return ", ".join(parts)

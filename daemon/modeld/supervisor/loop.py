@@ -293,7 +293,7 @@ class Supervisor:
             world.ports.scanner.scan(settings.folders(world.config, world.home))
         self.saver.tick()
         world.ports.notify.watchdog()
-        world.ports.notify.status(status_line(world))
+        world.ports.notify.status(status_line(world, self.cache.sentences()))
 
     def _on_stop(self, event: ev.StopAsked) -> None:
         world = self.world

@@ -167,6 +167,12 @@ class StatusReport(Struct, frozen=True, kw_only=True, tag="status-report"):
     saved: str = ""
     """Empty while the state file is up to date; else since when and why it is not."""
     warnings: tuple[str, ...] = ()
+    copying: tuple[str, ...] = ()
+    """A sentence for each copy to the SSD that is under way."""
+    copied_bytes: int = 0
+    """Written to the SSD since modeld counts."""
+    expiries: int = 0
+    regretted_expiries: int = 0
     exists: bool | None = None
     """The next three only for one model (S1-09)."""
     loaded: bool | None = None
