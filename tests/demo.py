@@ -25,7 +25,9 @@ SENTENCES = {
     "tiny-tool": "I am the tool model : this answer came out of a real llama.cpp run .",
     "tiny-chat": "Hello , this is tiny-chat speaking through the gateway of modeld .",
     "tiny-code": "def answer() : return 42",
+    "big-slow": "From the slow disk to an SSD : 28 megabytes speak .",
 }
+BIG = "big-slow"
 BIN = Path(sys.executable).parent
 START_SECONDS = 20.0
 
@@ -36,6 +38,7 @@ class Demo:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.models = home / "models"
+        self.slow = home / "slow"
         self.passed = self.failed = 0
         self.port = free_port()
         self.environment = {
@@ -89,6 +92,22 @@ class Demo:
         print(f"{model} says: {said}", flush=True)
         self.check(f"{model} answers with its own sentence", said == sentence)
 
+    def watch_copy(self, model: str) -> None:
+        """Look at a copy until it is published."""
+        end = time.monotonic() + 30
+        seen = ""
+        while not (self.models / f"{model}.gguf").exists() and time.monotonic() < end:
+            seen += self.run("modelctl", "cache")
+            time.sleep(0.4)
+        self.check("the copy could be watched", "%" in seen)
+        self.check("the copy is published", (self.models / f"{model}.gguf").exists())
+        while time.monotonic() < end:  # the catalogue follows within a moment
+            words = [BIN / "modelctl", "show", model, "--json"]
+            shown = subprocess.run(words, env=self.environment, capture_output=True, check=False)
+            if len(json.loads(shown.stdout).get("locations", ())) == 2:
+                break
+            time.sleep(0.05)
+
 
 def free_port() -> int:
     """Return a loopback port that is free now."""
@@ -103,8 +122,9 @@ def daemon(demo: Demo) -> Iterator["subprocess.Popen[bytes]"]:
     config = demo.home / "config" / "modeld"
     config.mkdir(parents=True)
     (config / "modeld.toml").write_text(
-        f'[storage]\nssd_path = "{demo.models}"\n[gateway]\nlisten = ["127.0.0.1:{demo.port}"]\n'
-        '[servers]\nlauncher = "direct"\n'
+        f'[storage]\nssd_path = "{demo.models}"\nhdd_paths = ["{demo.slow}"]\n'
+        f'[gateway]\nlisten = ["127.0.0.1:{demo.port}"]\n[servers]\nlauncher = "direct"\n'
+        "[cache]\nssd_min_free_gb = 0.01\ncopy_limit_mb_per_second = 25\n"
     )
     (demo.home / "run").mkdir(mode=0o700)
     log = demo.home / "modeld.log"
@@ -139,7 +159,7 @@ def wait_for_socket(path: Path, process: "subprocess.Popen[bytes]", log: Path) -
 
 def play(demo: Demo) -> None:
     """Show the main job."""
-    demo.say("three tiny models, each with a sentence of its own")
+    demo.say("three tiny models and a larger one on a slow disk, each with its own sentence")
     demo.run("modelctl", "list", shows="tiny-tool")
     demo.say("names: a nickname, and the global slot 'tool'")
     demo.run("modelctl", "nick", "set", "tiny-chat", "helper", shows="helper")
@@ -159,8 +179,13 @@ def play(demo: Demo) -> None:
     demo.check("tiny-tool was swapped out", "tiny-tool" not in left)
     demo.say("an operator who loads again too soon is held back")
     demo.run("modelctl", "load", "tiny-tool", status=75, shows="Too soon to reload. Wait")
+    demo.say("a model on a slow disk: copied to the SSD in the background, 25 MB/s here")
+    demo.run("modelctl", "cache", "promote", BIG, shows=BIG)
+    demo.watch_copy(BIG)
+    demo.run("modelctl", "list", BIG, shows="ssd")
+    demo.chat(BIG, SENTENCES[BIG])
     demo.say("and everything can be unloaded")
-    demo.run("modelctl", "unload", "--all", shows="tiny-chat")
+    demo.run("modelctl", "unload", "--all", shows=BIG)
     left = demo.run("modelctl", "ps", "--json")
     demo.check("nothing is loaded any more", json.loads(left)["servers"] == [])
 
@@ -172,8 +197,11 @@ def main() -> int:
     try:
         demo = Demo(home)
         demo.models.mkdir()
+        demo.slow.mkdir()
         for name, sentence in SENTENCES.items():
-            write_model(demo.models / f"{name}.gguf", sentence=sentence, name=name)
+            folder, padding = (demo.slow, 16384) if name == BIG else (demo.models, 32)
+            path = folder / f"{name}.gguf"
+            write_model(path, sentence=sentence, name=name, pad_ff=padding)
         with daemon(demo) as process:
             play(demo)
             print("$ kill %1")

@@ -270,6 +270,7 @@ async def test_promote_copies_what_somebody_wants_there() -> None:
     await machine.start()
     dry = await machine.request(CacheAsked, action="promote", selection=named("big"), dry_run=True)
     assert (dry.decisions[0].action, machine.copier.orders) == ("copy", [])
+    assert "somebody asked for it; " in dry.decisions[0].reason
 
     await machine.request(CacheAsked, action="promote", selection=named("big"))
     assert not machine.copier.orders[0].urgent

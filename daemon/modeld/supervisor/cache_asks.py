@@ -77,6 +77,9 @@ class CacheAsks:
         decision = self._cache.judge(model, wanted, replace(policy, policy="documented"))
         if decision.answer != "copy":
             raise Refused(decision.reason, hint="modelctl cache show; modelctl cache evict MODEL")
+        what, _, why = decision.reason.partition(": ")
+        room = why.partition("; ")[2]
+        decision = replace(decision, reason=f"{what}: somebody asked for it; {room}")
         if not dry_run:
             self._cache.begin(model, decision, urgent=False)
         return wire.CacheChanged(decisions=_told(decision), dry_run=dry_run)
