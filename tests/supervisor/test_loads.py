@@ -710,3 +710,43 @@ async def test_change_of_jobs_wakes_who_waits_for_a_model() -> None:
     assert changed.done()
     with pytest.raises(Cancelled):
         await waiting
+
+
+@asynchronous
+async def test_server_that_a_program_was_promised_is_not_taken_before_its_request() -> None:
+    """Three models and two places: else one waiter's answer is the next one's victim."""
+    machine = FakeMachine(Config(models=Models(max_concurrent_loaded=1)))
+    await machine.start("tool", "chat")
+    first = machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    await machine.settle()
+    second = machine.request(LoadAsked, selection=named("chat"), origin=Origin.GATEWAY)
+    await machine.settle()
+    tool = await machine.brings_up("tool")
+    await first
+    assert not machine.servers.stopped
+
+    machine.emit(RequestStarted(server_id=tool.id))
+    await machine.settle()
+    assert not machine.servers.stopped
+
+    machine.emit(RequestEnded(server_id=tool.id))
+    await machine.settle()
+    assert machine.servers.stopped == [tool.id]
+    assert not machine.world.promises
+    second.cancel()
+
+
+@asynchronous
+async def test_promise_to_a_program_that_leaves_ends_by_itself() -> None:
+    """No wait without a bound: whoever never sends its request must not keep the place."""
+    machine = FakeMachine(Config(models=Models(max_concurrent_loaded=1)))
+    await machine.start("tool", "chat")
+    first = machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    second = machine.request(LoadAsked, selection=named("chat"), origin=Origin.GATEWAY)
+    await machine.settle()
+    tool = await machine.brings_up("tool")
+    await first
+    await machine.pass_time(3)
+
+    assert machine.servers.stopped == [tool.id]
+    second.cancel()

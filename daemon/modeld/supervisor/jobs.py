@@ -15,6 +15,7 @@ from modeld.supervisor.cache import Cache
 from modeld.supervisor.copies import SSD, progress
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
+from modeld.supervisor.promises import expecting, promise
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, World
 from modeld.units import format_duration
@@ -47,7 +48,7 @@ class Jobs:
         world = self._world
         return plan_load(
             want,
-            (*world.servers.values(), *self._promised()),
+            (*expecting(world), *self._promised()),
             world.state.pins,
             settings.budget(world.config, world.machine),
         )
@@ -258,12 +259,14 @@ class Jobs:
     ) -> Loaded:
         """Return the answer for one waiter."""
         world, record = self._world, server.record
+        waiter = world.waiter(request_id)
+        if waiter.will_send:
+            promise(world, server.id)
         address = (
             f"127.0.0.1:{record.port}"
             if record.port
             else next(iter(world.gateway_addresses), record.socket_path)
         )
-        waiter = world.waiter(request_id)
         took = format_duration(seconds)
         message = (
             f"Model already running on host:port {address} with same args."

@@ -27,6 +27,7 @@ from modeld.core.lifecycle import Action, Trigger
 from modeld.core.stats import count_runtime, remember_memory
 from modeld.supervisor import settings
 from modeld.supervisor.explain import describe
+from modeld.supervisor.promises import keep_promise
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Motion, World
 from modeld.units import format_duration
@@ -135,6 +136,7 @@ class Lives:
         server = self._world.servers.get(event.server_id)
         if server is None:
             return
+        keep_promise(self._world, server.id)
         if not server.in_flight:
             self._world.motions[server.id] = Motion(self._world.ports.clock.monotonic())
         self._world.servers[server.id] = replace(server, in_flight=server.in_flight + 1)
@@ -195,6 +197,7 @@ class Lives:
         self._keep_last_words(server.record.model_id, event.exit)
         self._apply(server.id, Trigger.EXITED)
         gone = world.servers.pop(server.id)
+        world.promises.pop(server.id, None)
         world.motions.pop(server.id, None)
         world.ports.probe.unwatch(server.id)
         if not server.ready_at:

@@ -63,6 +63,7 @@ class Loads:
             return
         chosen = choose(world, ask.selection)
         waiter = world.waiter(ask.request_id)
+        waiter.will_send = ask.origin is Origin.GATEWAY
         if len(chosen.candidates) > 1:
             waiter.candidates = tuple(
                 Candidate(model=world.label(each.model_id), rank=round(each.rank, 2))

@@ -71,6 +71,8 @@ class Waiter:
     on_progress: OnProgress | None = None
     candidates: tuple[Candidate, ...] = ()
     names: tuple[str, ...] = ()
+    will_send: bool = False
+    """Whether a request to the server follows: a program waits, not a person."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -94,6 +96,15 @@ class Motion:
     """[monotonic s]"""
     looked_at: float = 0.0
     mark: str = ""
+
+
+@dataclass(slots=True)
+class Promise:
+    """Programs that were told that a server is ready, and whose requests did not come yet."""
+
+    requests: int = 0
+    until: float = 0.0
+    """[monotonic s] By then they have left without one."""
 
 
 @dataclass(slots=True)
@@ -144,6 +155,8 @@ class World:
     servers: dict[str, Server] = field(default_factory=dict)
     """In the order of their start."""
     motions: dict[str, Motion] = field(default_factory=dict)
+    promises: dict[str, Promise] = field(default_factory=dict)
+    """By server id."""
     jobs: list[Job] = field(default_factory=list)
     unloadings: list[Unloading] = field(default_factory=list)
     deaths: dict[str, Deaths] = field(default_factory=dict)
