@@ -25,7 +25,7 @@ from modeld.core.events import ConfigRead, Event, ReloadAsked, StopAsked, Tick
 from modeld.errors import ConfigInvalid, ModeldError
 from modeld.gateway.server import Gateway
 from modeld.host.clock import SystemClock
-from modeld.host.copy import FileCopier
+from modeld.host.copy import FileCopier, PageReader
 from modeld.host.directories import check_socket, prepare_runtime, take_lock
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
@@ -185,6 +185,7 @@ def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
         scanner=FileScanner(emit, settings.cache / "headers.msgpack"),
         watcher=FolderWatcher(emit),
         copier=FileCopier(emit),
+        page_cache=PageReader(emit),
         hardware=LocalHardware(emit, settings.cache / "binaries.json", settings.environment),
         journal=journal,
         notify=ServiceManager(settings.environment),
@@ -283,6 +284,7 @@ async def _close(supervisor: Supervisor, gateway: Gateway, rpc: RpcServer) -> No
     supervisor.saver.flush()
     for port in (
         ports.copier,
+        ports.page_cache,
         ports.scanner,
         ports.watcher,
         ports.probe,

@@ -14,10 +14,12 @@ from modeld.core.events import (
     CopyMoved,
     FilesRemoved,
     LoadAsked,
+    PagesRead,
     PinAsked,
     SpaceMeasured,
+    UnloadAsked,
 )
-from modeld.errors import Inactive, Refused
+from modeld.errors import Cancelled, Inactive, Refused
 from modeld.supervisor.ports import CopyOrder, Loaded
 from modeld.wire.codec import Progress
 from modeld.wire.load import Loaded as LoadedReply
@@ -241,7 +243,57 @@ async def test_copies_hold_still_while_a_server_loads_from_their_disk() -> None:
     await machine.start()
     await load(machine, "big")
 
-    assert machine.copier.yielded == [("/hdd1/big.gguf", True), ("/hdd1/big.gguf", False)]
+    pair = [("/hdd1/big.gguf", True), ("/hdd1/big.gguf", False)]
+    assert machine.copier.yielded == [*pair, *pair]  # for the reading ahead, and for the server
+
+
+@asynchronous
+async def test_model_on_a_slow_disk_is_read_once_before_its_server_maps_it() -> None:
+    """A server that faults pages in gets a seventh of the disk's speed."""
+    machine = await tiered()
+    machine.add("big", 4, tier="hdd1")
+    machine.page_cache.holds = True
+    await machine.start()
+    told: list[Progress] = []
+    machine.request(LoadAsked, told, selection=named("big"))
+    await machine.settle()
+    read_id = machine.page_cache.reads[0]
+    machine.emit(PagesRead(read_id=read_id, read_bytes=GB, total_bytes=4 * GB))
+    await machine.settle()
+
+    assert machine.servers.started == []
+    assert (told[-1].phase, told[-1].fraction) == ("load", 0.25)
+
+    machine.emit(PagesRead(read_id=read_id, read_bytes=4 * GB, total_bytes=4 * GB, is_over=True))
+    await machine.settle()
+    assert machine.servers.started[0].server_id == read_id
+
+
+@asynchronous
+async def test_model_on_the_ssd_is_not_read_ahead() -> None:
+    """There the server is as quick by itself."""
+    machine = await tiered()
+    machine.add("big", 4, tier="ssd")
+    await machine.start()
+    await load(machine, "big")
+
+    assert machine.page_cache.reads == []
+
+
+@asynchronous
+async def test_reading_ahead_ends_when_its_load_is_given_up() -> None:
+    """Else a disk would go on working for nobody."""
+    machine = await tiered()
+    machine.add("big", 4, tier="hdd1")
+    machine.page_cache.holds = True
+    await machine.start()
+    task = machine.request(LoadAsked, selection=named("big"))
+    await machine.settle()
+    await machine.request(UnloadAsked, selections=(named("big"),))
+
+    assert machine.page_cache.stopped == machine.page_cache.reads
+    with pytest.raises(Cancelled):
+        await task
 
 
 @asynchronous

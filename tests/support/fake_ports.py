@@ -28,6 +28,7 @@ from modeld.core.events import (
     BinaryProbed,
     Event,
     FilesFound,
+    PagesRead,
     ServerExited,
     ServerReady,
     ServerStarted,
@@ -245,6 +246,29 @@ class FakeCopier:
         """Do nothing."""
 
 
+class FakePageCache:
+    """Remembers what was to be read; says at once that nothing had to be."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self.reads: list[str] = []
+        self.stopped: list[str] = []
+        self.holds = False
+
+    def read(self, read_id: str, paths: Sequence[str], most_bytes: int) -> None:
+        """Remember; all is cached already, unless a test says otherwise."""
+        self.reads.append(read_id)
+        if not self.holds:
+            self._emit(PagesRead(read_id=read_id, read_bytes=1, total_bytes=1, is_over=True))
+
+    def stop(self, read_id: str) -> None:
+        """Remember."""
+        self.stopped.append(read_id)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
 class FakeHardware:
     """A machine of 16 GB."""
 
@@ -316,6 +340,7 @@ class FakeMachine:
         self.store, self.folders = FakeStore(self.emit), FakeFolders(self.emit)
         self.hardware, self.journal = FakeHardware(self.emit), FakeJournal()
         self.notify, self.copier = FakeNotify(), FakeCopier()
+        self.page_cache = FakePageCache(self.emit)
         self.config = config or Config()
         self.read_configs: list[str] = []
         ports = Ports(
@@ -326,6 +351,7 @@ class FakeMachine:
             scanner=self.folders,
             watcher=self.folders,
             copier=self.copier,
+            page_cache=self.page_cache,
             hardware=self.hardware,
             journal=self.journal,
             notify=self.notify,

@@ -232,6 +232,16 @@ class CopyMoved(Event, frozen=True, kw_only=True):
     """How far its source is read and in the page cache; 0 where its pages were not all kept."""
 
 
+class PagesRead(Event, frozen=True, kw_only=True):
+    """A model is being read into the page cache, ahead of its server."""
+
+    read_id: str
+    read_bytes: int
+    total_bytes: int
+    is_over: bool = False
+    """Nothing more will be read, whether or not all was."""
+
+
 class CopyEnded(Event, frozen=True, kw_only=True):
     """A copy is published, or nothing of it is left."""
 

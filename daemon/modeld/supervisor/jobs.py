@@ -7,6 +7,7 @@ nothing here knows what was typed.
 """
 
 from modeld.core.entities import LaunchRecord, Origin, Server, ServerState
+from modeld.core.events import PagesRead
 from modeld.core.plan import Plan, Want, plan_load
 from modeld.core.stats import count_use, note_load, note_regret
 from modeld.errors import Busy, Cancelled, ErrorCode, ModeldError, ServerFailed
@@ -16,6 +17,7 @@ from modeld.supervisor.copies import SSD, progress
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.promises import expecting, promise
+from modeld.supervisor.reading import Reading
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, World
 from modeld.units import format_duration
@@ -32,11 +34,14 @@ BINARY_HINT = (
 class Jobs:
     """Every load that is under way."""
 
-    def __init__(self, world: World, saver: Saver, lives: Lives, cache: Cache) -> None:
+    def __init__(
+        self, world: World, saver: Saver, lives: Lives, cache: Cache, *, reading: Reading
+    ) -> None:
         self._world = world
         self._saver = saver
         self._lives = lives
         self._cache = cache
+        self._reading = reading
 
     def plan(self, want: Want) -> Plan:
         """
@@ -84,7 +89,7 @@ class Jobs:
         for job in tuple(world.jobs):
             if job.phase is Phase.MAKING_ROOM:
                 self._go_on(job)
-            if job.phase is Phase.READING and self._cache.is_read(job.copy_id):
+            if job.phase is Phase.READING and self._is_read(job):
                 self._launch(job)
             if job.phase is not Phase.QUEUED:
                 continue
@@ -99,6 +104,10 @@ class Jobs:
                     self._wait_longer(job, error)
             except ModeldError as error:
                 self._fail(job, error)
+
+    def _is_read(self, job: Job) -> bool:
+        """Whether a model was read once, by its copy or ahead of its server."""
+        return self._cache.is_read(job.copy_id) and self._reading.is_over(job.copy_id)
 
     def tick(self) -> None:
         """Start again what died and has waited long enough."""
@@ -146,19 +155,26 @@ class Jobs:
             return None
         if world.binary.problem:
             return self._fail(job, ServerFailed(world.binary.problem, hint=BINARY_HINT))
+        location = self._cache.location(model)
         record = launch_record(
             world,
             job.want,
             model,
             asked=job.arguments,
             one_off=job.one_off,
-            location=self._cache.location(model),
+            location=location,
         )
         job.record, job.server_id = record, record.server_id
         copy = self._cache.consider(model, urgent=True) if record.tier != SSD else None
         if copy is not None and not self._cache.is_read(copy.order.copy_id):
             job.phase, job.copy_id = Phase.READING, copy.order.copy_id
             self._tell(job, "copy", copy.decision.reason, fraction=0.0)
+            return None
+        if copy is None and record.tier != SSD:
+            # a slow disk gives one reader all its speed, and a server that maps a file a fraction
+            job.phase, job.copy_id = Phase.READING, record.server_id
+            self._reading.begin(record, location)
+            self._tell(job, "load", f"reading from {record.tier}", fraction=0.0)
             return None
         return self._launch(job)
 
@@ -192,6 +208,13 @@ class Jobs:
         if job is not None:
             stage = server.stage.replace("_", " ")
             self._tell(job, "load", stage, fraction=server.fraction)
+
+    def report_pages(self, event: PagesRead) -> None:
+        """Tell whoever waits for a model how far it is read."""
+        for job in self._world.jobs:
+            if job.copy_id == event.read_id and job.phase is Phase.READING and event.total_bytes:
+                fraction = event.read_bytes / event.total_bytes
+                self._tell(job, "load", "reading", fraction=fraction)
 
     def report_copy(self, copy_id: str) -> None:
         """Tell whoever waits for a model how far its copy has read it."""
@@ -228,6 +251,8 @@ class Jobs:
     def give_up(self, job: Job, because: str) -> None:
         """End a job and its server."""
         self._fail(job, Cancelled(f"{job.want.name} is not loaded: {because}"))
+        if job.phase is Phase.READING:
+            self._reading.give_up(job.copy_id)
         if job.server_id:
             self._lives.stop(job.server_id, because, drain=False)
 

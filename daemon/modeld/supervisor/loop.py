@@ -30,6 +30,7 @@ from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.loads import Loads
 from modeld.supervisor.ports import Ports
+from modeld.supervisor.reading import Reading
 from modeld.supervisor.reloading import Reloading
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Waiter, World
@@ -58,7 +59,8 @@ class Supervisor:
         self.lives = Lives(self.world, self.saver)
         self.cache = Cache(self.world, self.saver)
         self.cache_asks = CacheAsks(self.world, self.cache)
-        self.jobs = Jobs(self.world, self.saver, self.lives, self.cache)
+        self._reading = Reading(self.world)
+        self.jobs = Jobs(self.world, self.saver, self.lives, self.cache, reading=self._reading)
         self._loads = Loads(self.world, self.saver, self.lives, self.jobs)
         self._asks = Asks(self.world, self.saver, self.lives, self.jobs)
         self._reloading = Reloading(self.world, self.lives, self.jobs)
@@ -192,6 +194,7 @@ class Supervisor:
             ev.FilesFound: self._on_files,
             ev.FolderChanged: self._on_folder_changed,
             ev.CopyMoved: self._on_copy_moved,
+            ev.PagesRead: self._on_pages,
             ev.CopyEnded: self.cache.on_ended,
             ev.CacheAsked: self.cache_asks.on_asked,
             ev.CopiesVerified: self.cache_asks.on_verified,
@@ -237,6 +240,10 @@ class Supervisor:
     def _on_copy_moved(self, event: ev.CopyMoved) -> None:
         self.cache.on_moved(event)
         self.jobs.report_copy(event.copy_id)
+
+    def _on_pages(self, event: ev.PagesRead) -> None:
+        self._reading.on_pages(event)
+        self.jobs.report_pages(event)
 
     def _on_loading(self, event: ev.ServerLoading) -> None:
         self.lives.on_loading(event)

@@ -198,6 +198,19 @@ class Copier(Protocol):
         """Stop all copies; what was written stays for the next daemon to resume or discard."""
 
 
+class PageCache(Protocol):
+    """Brings files into the page cache."""
+
+    def read(self, read_id: str, paths: Sequence[str], most_bytes: int) -> None:
+        """Read these files, unless they are larger than that together: `PagesRead`."""
+
+    def stop(self, read_id: str) -> None:
+        """Read no further.  Idempotent."""
+
+    async def close(self) -> None:
+        """Stop all reading."""
+
+
 class Hardware(Protocol):
     """What this machine has."""
 
@@ -250,6 +263,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     scanner: Scanner
     watcher: Watcher
     copier: Copier
+    page_cache: PageCache
     hardware: Hardware
     journal: Journal
     notify: Notify

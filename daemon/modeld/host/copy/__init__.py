@@ -14,5 +14,6 @@ Copies models between tiers, and removes copies that modeld made: the `Copier` p
 """
 
 from modeld.host.copy.copier import FileCopier
+from modeld.host.copy.read_ahead import PageReader
 
-__all__ = ["FileCopier"]
+__all__ = ["FileCopier", "PageReader"]
