@@ -9,6 +9,7 @@ from modeld.config.schema import Config, Gateway, Load, Models, Reload, Servers
 from modeld.core.entities import Binary, Exit, Origin, ServerState
 from modeld.core.events import (
     CancelAsked,
+    FolderChanged,
     LoadAsked,
     NameChange,
     RequestEnded,
@@ -20,6 +21,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.errors import (
+    AddressInUse,
     ArgumentDenied,
     Busy,
     Cancelled,
@@ -750,3 +752,33 @@ async def test_promise_to_a_program_that_leaves_ends_by_itself() -> None:
 
     assert machine.servers.stopped == [tool.id]
     second.cancel()
+
+
+@asynchronous
+async def test_load_of_a_file_that_was_replaced_is_another_load() -> None:
+    """A better quantisation under the old name must not be answered by 'already running'."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    await load(machine, "tool")
+    machine.folders.files[0] = replace(machine.folders.files[0], mtime_ns=99)
+    machine.emit(FolderChanged(tier="ssd"))
+    await machine.settle()
+    by_program = machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    assert (await by_program).already
+
+    assert not (await load(machine, "tool")).already
+    assert (await load(machine, "tool")).already
+    assert len(machine.servers.started) == 2
+
+
+@asynchronous
+async def test_load_on_the_port_of_the_gateway_touches_nothing() -> None:
+    """What can't work must not take the server that runs first."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    machine.world.gateway_addresses = ("127.0.0.1:8080",)
+    await load(machine, "tool")
+    with pytest.raises(AddressInUse, match="gateway"):
+        await machine.request(LoadAsked, selection=named("tool"), port=8080)
+
+    assert machine.server("tool").state is ServerState.READY

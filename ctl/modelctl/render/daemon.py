@@ -54,7 +54,7 @@ def reloaded_text(reply: Reloaded, screen: Screen) -> str:
         return paint("nothing has changed\n", "dim", screen)
     dot = mark("●", "success", screen)
     lines = [f"{dot}{clean(change)}" for change in reply.changed]
-    lines += [f"  {clean(model)} goes on with its old settings" for model in reply.kept]
+    lines += [f"  {clean(model)} goes on as it was" for model in reply.kept]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -219,6 +219,8 @@ class LaunchRecord(Struct, frozen=True, kw_only=True):
     context_tokens: int = 0
     created_at: datetime
     boot_id: str = ""
+    file_mark: str = ""
+    """What told the model's file from another in its place; empty in records of older daemons."""
 
 
 class Process(Struct, frozen=True, kw_only=True):

@@ -122,7 +122,7 @@ def _in_the_way(want: Want, staying: Sequence[Server], pins: Collection[str]) ->
         if server.state is ServerState.UNREAPABLE:
             continue  # nothing ends it: its memory counts, and its port is the engine's to refuse
         if server.record.model_id == want.model_id:
-            reason = "the same model with other arguments"
+            reason = "the same model, with other arguments or another file"
         elif want.port and server.record.port == want.port:
             if pinned:
                 raise Pinned(

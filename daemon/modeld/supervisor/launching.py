@@ -72,7 +72,14 @@ def launch_record(
         context_tokens=context_tokens,
         created_at=utc(world.ports.clock.now()),
         boot_id=world.machine.boot_id,
+        file_mark=file_mark(model),
     )
+
+
+def file_mark(model: Model) -> str:
+    """Return what tells the file that is served from another that takes its place."""
+    location = model.location
+    return f"{location.path}:{location.size_bytes}:{location.mtime_ns}"
 
 
 def warnings(world: World, model: Model, need_bytes: int) -> tuple[str, ...]:

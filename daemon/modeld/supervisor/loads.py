@@ -7,13 +7,14 @@ be refused is refused before anything is touched.
 """
 
 from modeld.core import argv, throttle
-from modeld.core.entities import Model, Origin, Server, ServerState, State
+from modeld.core.entities import LaunchRecord, Model, Origin, Server, ServerState, State
 from modeld.core.events import CancelAsked, LoadAsked, WaiterLeft
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
 from modeld.core.plan import Want
 from modeld.core.resolve import Chosen
 from modeld.core.stats import store_arguments
 from modeld.errors import (
+    AddressInUse,
     Busy,
     Cancelled,
     Inactive,
@@ -25,7 +26,7 @@ from modeld.errors import (
 from modeld.supervisor import settings
 from modeld.supervisor.choosing import choose
 from modeld.supervisor.jobs import BINARY_HINT, GATEWAY_PORT, Jobs
-from modeld.supervisor.launching import launch_record, warnings
+from modeld.supervisor.launching import file_mark, launch_record, warnings
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, Waiter, World
@@ -197,8 +198,15 @@ class Loads:
         """Whether a server is what was asked for already."""
         if ask.origin is Origin.GATEWAY:
             return True
-        same = self._alike(asked, server.record.arguments)
+        same = self._alike(asked, server.record.arguments) and self._is_of_today(server.record)
         return same and ask.port == server.record.port
+
+    def _is_of_today(self, record: LaunchRecord) -> bool:
+        """Whether the file that was loaded is still the one in its place."""
+        model = self._world.models.get(record.model_id)
+        if model is None or not record.file_mark or model.location.path != record.model_path:
+            return True  # it moved to another disk, or nobody knows
+        return model.id in self._world.gone or record.file_mark == file_mark(model)
 
     def _alike(self, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
         binary = self._world.binary
@@ -243,6 +251,12 @@ class Loads:
                 hint=f"put {model.location.path} back; with its own arguments it goes on",
             )
         self._check_arguments(asked)
+        if any(address.endswith(f":{ask.port}") for address in world.gateway_addresses):
+            raise AddressInUse(
+                f"port {ask.port} is the gateway's",
+                hint="it serves every model there; give -p another port, or none",
+                port=ask.port,
+            )
         now = world.ports.clock.now()
         if ask.origin is Origin.OPERATOR and not ask.dry_run:
             port = str(ask.port) if ask.port else GATEWAY_PORT

@@ -184,7 +184,7 @@ def test_log_lines_are_cleaned_on_a_terminal_and_left_alone_in_a_pipe() -> None:
 def test_reloaded_tells_what_has_changed() -> None:
     """An edit that did nothing is found at once."""
     assert reloaded_text(Reloaded(changed=("a: 1 -> 2",), kept=("m",)), PIPE) == (
-        "a: 1 -> 2\n  m goes on with its old settings\n"
+        "a: 1 -> 2\n  m goes on as it was\n"
     )
     assert reloaded_text(Reloaded(changed=()), PIPE) == "nothing has changed\n"
 
