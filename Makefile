@@ -41,7 +41,8 @@ SEEN := $(or $(SYSTEM),$(filter $(HOME)/.local,$(PREFIX)))
 # /etc belongs to the machine and not to a prefix below /usr; elsewhere modeld reads none
 CONFIG := $(if $(SYSTEM),/etc/modeld/modeld.toml)
 MANIFEST = $(DATADIR)/manifest
-STAGE := build/stage
+# the checkout may be read-only
+STAGE = $(WORK)/stage
 
 .PHONY: demo test lint bench soak package install uninstall wheel clean
 
@@ -80,9 +81,10 @@ SCRIPTS := modeld modelctl
 
 # What the manifest has with a slash at its end: directories that were not there before.
 define note-new-directories
-@rm -rf $(STAGE) && mkdir -p $(STAGE)$(BINDIR) $(STAGE)$(LIBDIR)
+$(eval WORK := $(shell mktemp -d))
+@mkdir -p $(STAGE)$(BINDIR) $(STAGE)$(LIBDIR)
 @each=$(LIBDIR); while [ -n "$$each" ] && [ ! -d "$(DESTDIR)$$each" ]; do \
-  echo "$${each#/}/"; each=$${each%/*}; done > build/new-directories
+  echo "$${each#/}/"; each=$${each%/*}; done > $(WORK)/new-directories
 endef
 
 ifeq ($(DESTDIR),)
@@ -123,7 +125,7 @@ install: package
 	@mkdir -p $(STAGE)$(UNITDIR) && for each in systemd/*.service systemd/*.socket systemd/*.slice; do \
 	  $(FILL) $$each > $(STAGE)$(UNITDIR)/$${each##*/}; done
 	@cd systemd && find . -name '*.conf' \
-	  -exec install -D -m 644 {} "$(CURDIR)/$(STAGE)$(DATADIR)/systemd/{}" \;
+	  -exec install -D -m 644 {} $(STAGE)$(DATADIR)/systemd/{} \;
 	@install -D -m 755 systemd/choose-drop-ins $(STAGE)$(DATADIR)/systemd/choose-drop-ins
 	@$(if $(DESTDIR),,for each in $$(systemd/choose-drop-ins); do \
 	  install -D -m 644 systemd/$$each $(STAGE)$(UNITDIR)/$$each; done)
@@ -138,15 +140,15 @@ install: package
 	    ! -type d -printf '%P\n'; \
 	  find . -mindepth 1 -path '.$(LIBDIR)/*' -prune -o -type d -printf '%P\n' | \
 	    while read -r each; do test -d "$(DESTDIR)/$$each" || echo "$$each/"; done; \
-	  cat "$(CURDIR)/build/new-directories"; \
+	  cat $(WORK)/new-directories; \
 	  test ! -e $(DESTDIR)$(MANIFEST) || grep '/$$' $(DESTDIR)$(MANIFEST) || true; \
-	} | LC_ALL=C sort -u > "$(CURDIR)/build/manifest"
-	@! test -e $(DESTDIR)$(MANIFEST) || LC_ALL=C comm -23 $(DESTDIR)$(MANIFEST) build/manifest | \
+	} | LC_ALL=C sort -u > $(WORK)/manifest
+	@! test -e $(DESTDIR)$(MANIFEST) || LC_ALL=C comm -23 $(DESTDIR)$(MANIFEST) $(WORK)/manifest | \
 	  sed 's|^|$(DESTDIR)/|' | tr '\n' '\0' | xargs -0 -r rm -f
-	@cp build/manifest $(STAGE)$(MANIFEST)
+	@cp $(WORK)/manifest $(STAGE)$(MANIFEST)
 	@chmod -R u+rwX,go+rX $(STAGE)
 	@umask 022 && mkdir -p $(DESTDIR)/ && cp -RP --remove-destination $(STAGE)/. $(DESTDIR)/
-	@rm -rf $(STAGE) build/manifest build/new-directories && rmdir --ignore-fail-on-non-empty build
+	@rm -rf $(WORK)
 	@$(if $(DESTDIR),,echo "installed below $(PREFIX); next: systemctl --user daemon-reload;" \
 	  "systemctl --user enable --now $(if $(SEEN),,$(UNITDIR)/)modeld.service")
 
