@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import core, gateway, systemd, tiers
+from tests.bench import copying, core, gateway, systemd, tiers
 from tests.bench.figures import Figure
 
 OUTPUT = Path("build/bench.json")
@@ -23,6 +23,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     **core.BENCHES,
     **gateway.BENCHES,
     **systemd.BENCHES,
+    **copying.BENCHES,
     **tiers.BENCHES,
 }
 

@@ -44,8 +44,6 @@ class Source:
             self.close()
             raise CopyFailed("source-changed", f"{path} is no regular file any more")
         self._look_at_cache()
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def close(self) -> None:
         """Let go of it."""
