@@ -214,3 +214,21 @@ def test_select_of_a_name_whose_file_is_gone_says_that(selection: Selection) -> 
     """`not found` would send people looking for a typing mistake."""
     with pytest.raises(UnknownModel, match="nickname 'lost' names gone/away, whose file is gone"):
         select(selection, MODELS, STATE, RANKS)
+
+
+def test_select_by_id_means_that_model_whatever_hides_its_name() -> None:
+    """A program that asked for a file by its name must not be given another model."""
+    chosen = select(Selection(model_id="phi-3"), MODELS, STATE, RANKS)
+
+    assert chosen.model.id == "phi-3"  # though 'phi-3' is a nickname of big
+    with pytest.raises(UnknownModel):
+        select(Selection(model_id="gone/away"), MODELS, STATE, RANKS)
+
+
+def test_id_means_its_own_model_though_another_has_it_for_a_name() -> None:
+    """An ambiguous name is told to be replaced by one of these ids: that must lead somewhere."""
+    models = {each.id: each for each in (_model("twin"), _model("sub/twin"), _model("a/b/twin"))}
+    index = exact_index(models, State())
+
+    assert index["twin"] == index["twin.gguf"] == index["twin:latest"] == ("twin",)
+    assert index["sub/twin"] == index["sub/twin.gguf"] == ("sub/twin",)

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.core.entities import Origin
-from modeld.core.events import LoadAsked, RequestEnded, RequestMoved, RequestStarted
+from modeld.core.events import LoadAsked, RequestEnded, RequestMoved, RequestStarted, Selection
 from modeld.errors import (
     Busy,
     DoesNotFit,
@@ -381,8 +381,7 @@ def test_a_cold_model_is_asked_for_and_then_answers() -> None:
             assert reply.status == 200
             assert len(server.asked) == 1
             (asked,) = house.door.asked
-            assert asked.selection.pattern == "tiny"
-            assert asked.selection.exact
+            assert asked.selection == Selection(model_id="tiny")
             assert asked.origin is Origin.GATEWAY
 
     run(main)

@@ -153,6 +153,7 @@ async def test_unload_ends_the_wait_for_another_start_after_a_death() -> None:
         await machine.pass_time(70)
 
         assert len(machine.servers.started) == 1
+        assert not machine.world.deaths  # what `ps` calls failed can be cleared
 
 
 @asynchronous

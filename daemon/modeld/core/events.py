@@ -38,6 +38,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Take the top rank without a word (`--rank1`)."""
     only: bool = False
     """Several are an error (`--no-multi-match`)."""
+    model_id: str = ""
+    """Instead of words: exactly this model, whatever else may have its id for a name."""
     exact: bool = False
     """A program asks: no substrings, no globs."""
 

@@ -79,16 +79,16 @@ def exact_index(models: Mapping[str, Model], state: State) -> Index:
     identities = Identities(models)
     slots = _present(state.slots, identities)
     nicknames = _present(state.nicknames, identities)
+    # an id is what an ambiguous name is told to be replaced by: it must mean its own model
+    own_files = [(f"{model_id}{EXTENSION}", model_id) for model_id in models]
+    own_ids = [(model_id, model_id) for model_id in models]
     files = [(name, model.id) for model in models.values() for name in _file_names(model)]
-    stems = [
-        (name, model.id)
-        for model in models.values()
-        for name in (model.id, model.name, *model.aliases)
-    ]
+    stems = [(name, model.id) for model in models.values() for name in (model.name, *model.aliases)]
     index: Index = {}
-    for kind in (slots, [(f"@{slot}", held) for slot, held in slots], nicknames, files, stems):
+    at_slots = [(f"@{slot}", held) for slot, held in slots]
+    for kind in (slots, at_slots, nicknames, own_files, files, own_ids, stems):
         _add(index, kind)
-    words = {name: index[name] for name, _ in (*slots, *nicknames, *stems)}
+    words = {name: index[name] for name, _ in (*slots, *nicknames, *own_ids, *stems)}
     _add(index, [(f"{name}:latest", one) for name, ids in words.items() for one in ids])
     return index
 
@@ -131,7 +131,6 @@ def _present(names: Mapping[str, str], identities: Identities) -> list[tuple[str
 
 
 def _file_names(model: Model) -> Iterable[str]:
-    yield f"{model.id}{EXTENSION}"
     yield f"{model.name}{EXTENSION}"
     for location in model.locations:
         yield location.path
@@ -151,6 +150,10 @@ def _matches(
     selection: Selection, models: Mapping[str, Model], state: State
 ) -> tuple[str, ...] | list[str]:
     """Return the ids that the selection may mean, at least one."""
+    if selection.model_id:
+        if selection.model_id not in models:
+            raise _unknown(selection.model_id, models, state)
+        return (selection.model_id,)
     if selection.slot:
         return (_holder("slot", selection.slot.removeprefix("@"), state.slots, models),)
     if selection.nickname:

@@ -91,7 +91,7 @@ class Relay:
         self._asked += 1
         event = LoadAsked(
             request_id=f"gateway-{self._asked}",
-            selection=Selection(pattern=model.id, exact=True),
+            selection=Selection(model_id=model.id),
             origin=Origin.GATEWAY,
         )
         self.waiting += 1

@@ -78,7 +78,7 @@ class Asks:
         world = self._world
         if ask.everything:
             self._drop_queued(None)
-            self._lives.let_rest(None)
+            self._lives.forget_deaths(None)
             pins = () if ask.force_pinned else world.state.pins
             stay = [each for each in world.servers.values() if each.record.model_id in pins]
             go = [each for each in world.servers.values() if each not in stay]
@@ -94,7 +94,7 @@ class Asks:
                 )
         for model_id in wanted:
             self._drop_queued(model_id)
-            self._lives.let_rest(model_id)
+            self._lives.forget_deaths(model_id)
         return [each for each in world.servers.values() if each.record.model_id in wanted], ()
 
     def _drop_queued(self, model_id: str | None) -> None:

@@ -80,12 +80,12 @@ class Lives:
         drain = drain and bool(server.in_flight)
         self._apply(server_id, Trigger.DRAIN if drain else Trigger.STOP)
 
-    def let_rest(self, model_id: str | None) -> None:
-        """Start a model that died, or all, not again by itself: it was unloaded on purpose."""
-        deaths = self._world.deaths
-        for each in tuple(deaths) if model_id is None else (model_id,):
-            if each in deaths:
-                deaths[each] = deaths[each].without_restart()
+    def forget_deaths(self, model_id: str | None) -> None:
+        """Forget how a model died, or all: it was unloaded on purpose, and is not started again."""
+        if model_id is None:
+            self._world.deaths.clear()
+        else:
+            self._world.deaths.pop(model_id, None)
 
     def touch(self, server_id: str) -> None:
         """Count a server as used now."""
