@@ -78,3 +78,13 @@ def test_need_falls_back_to_the_size_when_the_header_says_nothing() -> None:
 def test_gigabytes_prints_one_decimal() -> None:
     """S4-01: the sentence is matched on."""
     assert gigabytes(int(4.5 * 1024**3)) == "4.5GB"
+
+
+def test_need_adds_the_cache_of_a_larger_context_to_what_was_measured() -> None:
+    """Measured at 4k, loaded with 128k: five gigabytes were promised where twenty are taken."""
+    stats = ModelStats(measured_bytes=5 << 30, measured_context_tokens=4096)
+
+    assert need(model(LLAMA_8B), stats, None, 4096).need_bytes == 5 << 30
+    assert need(model(LLAMA_8B), stats, None, 2048).need_bytes == 5 << 30
+    larger = need(model(LLAMA_8B), stats, None, 131072)
+    assert larger == Need((5 << 30) + kv_bytes(LLAMA_8B, 131072 - 4096), "measured")

@@ -195,3 +195,11 @@ def test_total_runtime_never_falls(steps: list[tuple[str, float, bool]]) -> None
         now = state.models.get("m", ModelStats()).total_runtime_seconds
         assert now >= total
         total = now
+
+
+def test_memory_is_remembered_with_its_context() -> None:
+    """The same bytes for another context are news: what they say of the next load differs."""
+    state = remember_memory(State(), "m", 1000, 4096)
+    assert remember_memory(state, "m", 1000, 4096) is state
+
+    assert remember_memory(state, "m", 1000, 8192).models["m"].measured_context_tokens == 8192

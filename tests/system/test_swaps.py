@@ -92,7 +92,8 @@ def test_loading_and_unloading_leaves_nothing_behind(embedded_daemon: Daemon) ->
     def cycle() -> None:
         with daemon.rpc() as client:
             for name in SENTENCES:
-                client.ask(Load(selector=Selector(pattern=name)))
+                loaded = client.ask(Load(selector=Selector(pattern=name)))
+                assert loaded.get("model") == name, loaded
             assert client.ask(Unload(everything=True))["models"]
 
     cycle()  # whatever is made once is made now

@@ -75,7 +75,8 @@ def need(
         context_tokens: [tokens] The context that it will be started with.
     """
     if stats.measured_bytes:
-        return Need(stats.measured_bytes, "measured")
+        more_tokens = max(0, context_tokens - (stats.measured_context_tokens or context_tokens))
+        return Need(stats.measured_bytes + kv_bytes(model.header, more_tokens), "measured")
     if configured_bytes is not None:
         return Need(configured_bytes, "configured")
     header = model.header

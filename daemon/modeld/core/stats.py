@@ -128,13 +128,17 @@ def note_load(state: State, port: str, now: float) -> State:
     return replace(state, last_loads=loads)
 
 
-def remember_memory(state: State, model_id: str, resident_bytes: int) -> State:
+def remember_memory(
+    state: State, model_id: str, resident_bytes: int, context_tokens: int = 0
+) -> State:
     """Return the state with the memory that a server of the model was seen to use."""
     stats = state.models.get(model_id, ModelStats())
     difference = abs(stats.measured_bytes - resident_bytes)
-    if resident_bytes <= 0 or difference <= stats.measured_bytes * MEMORY_STEP:
+    is_new = context_tokens != stats.measured_context_tokens
+    if resident_bytes <= 0 or (difference <= stats.measured_bytes * MEMORY_STEP and not is_new):
         return state
-    return _with(state, model_id, replace(stats, measured_bytes=resident_bytes))
+    stats = replace(stats, measured_bytes=resident_bytes, measured_context_tokens=context_tokens)
+    return _with(state, model_id, stats)
 
 
 def uses_within(stats: ModelStats, days: float, now: float) -> int:

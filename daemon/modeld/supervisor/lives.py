@@ -182,7 +182,9 @@ class Lives:
                 self._apply(server.id, Trigger.PROGRESS)
         elif server.state is ServerState.READY:
             model_id = server.record.model_id
-            after = remember_memory(world.state, model_id, event.resident_bytes)
+            after = remember_memory(
+                world.state, model_id, event.resident_bytes, server.context_tokens
+            )
             if after is not world.state:
                 self._saver.observe(after)
 
