@@ -7,9 +7,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from modeld.core.entities import Header, Location, Model, ServerState
-from modeld.core.events import Event, LoadAsked, RequestEnded, RequestMoved, RequestStarted
+from modeld.core.events import (
+    Event,
+    LoadAsked,
+    RequestEnded,
+    RequestMoved,
+    RequestStarted,
+    UnloadAsked,
+)
 from modeld.supervisor.door import OnProgress, Route, Routes
-from modeld.wire.load import Loaded
+from modeld.wire.load import Loaded, Unloaded
 
 Loader = Callable[[LoadAsked, OnProgress | None], Awaitable[None]]
 
@@ -36,6 +43,8 @@ class FakeDoor:
         self.routes = Routes()
         self.events: list[Event] = []
         self.asked: list[LoadAsked] = []
+        self.unloaded: list[str] = []
+        """The ids of models that were asked to go."""
         self.loader: Loader | None = None
 
     def add(self, name: str, *names: str, model_id: str = "") -> Model:
@@ -86,7 +95,9 @@ class FakeDoor:
         self.events.append(event)
 
     async def ask(self, event: Event, on_progress: OnProgress | None = None) -> Struct:
-        """Load as the test says."""
+        """Load as the test says; unload at once."""
+        if isinstance(event, UnloadAsked):
+            return self._unload(event)
         assert isinstance(event, LoadAsked)
         assert self.loader is not None, "nobody expected a load"
         self.asked.append(event)
@@ -94,6 +105,13 @@ class FakeDoor:
         return Loaded(
             model=event.selection.pattern, server_id="s1", address="", seconds=0, message=""
         )
+
+    def _unload(self, event: UnloadAsked) -> Unloaded:
+        models = tuple(each.pattern for each in event.selections)
+        self.unloaded += models
+        for model_id in models:
+            self.gone(model_id)
+        return Unloaded(models=models)
 
     def in_flight(self) -> dict[str, int]:
         """Return the requests that the loop thinks are running, by server, without the zeros."""

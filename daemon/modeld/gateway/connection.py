@@ -18,7 +18,8 @@ from modeld.errors import ModeldError
 from modeld.gateway.guard import Guard, Limits, preflight
 from modeld.gateway.http import Answer, Problem, RequestReader, ResponseWriter
 from modeld.gateway.peer import Peers
-from modeld.gateway.relay import Exchange, Relay
+from modeld.gateway.relay import Exchange
+from modeld.gateway.shared import Relay
 from modeld.gateway.table import Call, Relayed, Row, Table, problem_of
 
 HIGH_WATER_BYTES = 256 * 1024
@@ -199,9 +200,12 @@ class Connection(asyncio.Protocol):
             self.writer.keep_alive = False
         body = self._reader.take_body()
         self._taken_bytes = len(body)
-        call = Call(head=head, body=body, argument=self._argument, door=self._hall.relay.door)
+        relay = self._hall.relay
+        call = Call(
+            head=head, body=body, argument=self._argument, door=relay.door, clock=relay.clock
+        )
         if isinstance(row.action, Relayed):
-            self._exchange = Exchange(self._hall.relay, self, row, call)
+            self._exchange = Exchange(relay, self, row, call)
             self._exchange.start()
             return
         try:

@@ -7,8 +7,8 @@ The life of one request that a model answers: found, waited for, sent, relayed, 
 
 A request for a ready server runs from callback to callback without a task.  Whatever becomes of
 it, the loop hears of its start and its end once each.  When the client goes, the connection to
-the server goes with it, which frees the slot there.  The body of an answer passes as it comes;
-nothing here reads it, and nothing here changes what is loaded.
+the server goes with it, which frees the slot there.  The body of an answer passes as it comes, or
+through the dialect's translator; nothing here reads it.
 """
 
 import asyncio
@@ -17,26 +17,16 @@ import logging
 from typing import Protocol
 from urllib.parse import quote
 
-import msgspec
-from msgspec import Struct
-
-from modeld.config.schema import Gateway
-from modeld.core.entities import Model, Origin
-from modeld.core.events import LoadAsked, Selection
-from modeld.errors import ModeldError, ServerFailed, TimedOut
+from modeld.core.entities import Model
+from modeld.errors import ModeldError, ServerFailed
 from modeld.gateway.http import Answer, Problem, ResponseWriter, header_line
-from modeld.gateway.reports import Reports
-from modeld.gateway.table import RETRY_AFTER_S, Call, Relayed, Row, Wanted, problem_of
-from modeld.gateway.upstream import AnswerHead, Pool, Upstream
-from modeld.supervisor.door import Door, OnProgress, Route
-from modeld.supervisor.ports import Clock
+from modeld.gateway.shared import Relay
+from modeld.gateway.table import Call, Relayed, Row, Wanted, problem_of
+from modeld.gateway.translation import SERVER_STREAM_TYPE, Collected, Instead, Translator
+from modeld.gateway.upstream import AnswerHead, Upstream
+from modeld.supervisor.door import Route
 from modeld.wire.codec import Progress
 
-MAX_ERROR_BYTES = 64 * 1024
-"""Of a server's error that has to be told inside a stream."""
-NOTICE_POLLS = 50
-NOTICE_POLL_SECONDS = 0.02
-"""How long the loop may take to notice that a server died, before it is asked for another."""
 _STREAM_HEADERS = b"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 _PHASES = {"stop": "making room", "start": "starting", "load": "loading"}
 _log = logging.getLogger("modeld.gateway")
@@ -59,62 +49,6 @@ class Client(Protocol):
         """Close in the middle: the answer can't be completed."""
 
 
-class Relay:
-    """What all requests share."""
-
-    def __init__(self, door: Door, config: Gateway, clock: Clock, grace_seconds: float) -> None:
-        self.door = door
-        self.config = config
-        self.clock = clock
-        self.grace_seconds = grace_seconds
-        self.pool = Pool()
-        self.reports = Reports(door, clock)
-        self.waiting = 0
-        self._asked = 0
-
-    async def load(self, model: Model, on_progress: OnProgress) -> Route:
-        """
-        Return the way to a server for `model`, once there is one.
-
-        Raises:
-            Problem: As many wait as may.
-            ModeldError: It was refused, failed or took too long.
-        """
-        if self.waiting >= self.config.max_waiting:
-            raise Problem(
-                429,
-                "too many requests wait for their models",
-                code="too_many_waiting",
-                kind="rate_limit_error",
-                headers=(("Retry-After", str(RETRY_AFTER_S)),),
-            )
-        self._asked += 1
-        event = LoadAsked(
-            request_id=f"gateway-{self._asked}",
-            selection=Selection(model_id=model.id),
-            origin=Origin.GATEWAY,
-        )
-        self.waiting += 1
-        try:
-            async with asyncio.timeout(self.config.max_wait_seconds):
-                await self.door.ask(event, on_progress)
-        except TimeoutError:
-            raise TimedOut(f"{model.name} took longer than the gateway waits") from None
-        finally:
-            self.waiting -= 1
-        route = self.door.routes.ready(model.id)
-        if route is None:
-            raise ServerFailed(f"{model.name} was gone as soon as it was ready")
-        return route
-
-    async def wait_until_noticed(self, route: Route) -> None:
-        """Wait, within bounds, until the routes no longer lead to a server that is dead."""
-        for _ in range(NOTICE_POLLS):
-            if self.door.routes.ready(route.model_id) != route:
-                return
-            await asyncio.sleep(NOTICE_POLL_SECONDS)
-
-
 class Exchange:
     """One request and its answer."""
 
@@ -133,8 +67,8 @@ class Exchange:
         self._beat: asyncio.TimerHandle | None = None
         self._phase = "waiting"
         self._head: AnswerHead | None = None
-        self._error: bytearray | None = None
-        """A server's error, when the stream has begun already."""
+        self._translator: Translator | None = None
+        self._collected: Collected | None = None
         self._is_resent = False
         self._tail = b""
 
@@ -152,7 +86,9 @@ class Exchange:
             return
         self._model = model
         route = self._relay.door.routes.ready(model.id)
-        upstream = self._relay.pool.take(route.socket_path) if route is not None else None
+        upstream = None
+        if route is not None and self._wanted.instead is None:
+            upstream = self._relay.pool.take(route.socket_path)
         if route is not None and upstream is not None:
             self._send(upstream)
             self._begin(route)
@@ -172,7 +108,10 @@ class Exchange:
 
     async def _reach(self, model: Model) -> None:
         try:
-            self._send(await self._find_server(model))
+            if self._wanted.instead is not None:
+                await self._do(self._wanted.instead, model)
+            else:
+                self._send(await self._find_server(model))
         except Problem as problem:
             self._fail(problem)
         except ModeldError as error:
@@ -191,6 +130,13 @@ class Exchange:
         if upstream is None:
             raise ServerFailed(f"the server of {model.name} can't be reached")
         return upstream
+
+    async def _do(self, instead: Instead, model: Model) -> None:
+        if instead.is_load:
+            self._begin(self._relay.door.routes.ready(model.id) or await self._load(model))
+        else:
+            await self._relay.unload(model)
+        self._finish_with(instead.body())
 
     async def _load(self, model: Model) -> Route:
         if self._wanted.is_stream and self._beat is None:
@@ -244,6 +190,8 @@ class Exchange:
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
+        if self._wanted.translator is not None:
+            self._translator = self._wanted.translator()
         upstream.send(self._wanted.path, self._wanted.body, self)
         if self._client.is_paused:
             upstream.pause()
@@ -275,9 +223,11 @@ class Exchange:
             data = self._take_head(head)
         if is_last:
             self._upstream = None
-        if self._error is not None:
-            self._collect(body, is_last)
+        if self._collected is not None:
+            self._collect(self._collected, body, is_last)
             return
+        if self._translator is not None:
+            body = self._translator.piece(body) + (self._translator.end() if is_last else b"")
         writer = self._client.writer
         data += writer.body(body)
         self._client.write(data + writer.end() if is_last else data)
@@ -290,20 +240,41 @@ class Exchange:
 
     def _take_head(self, head: AnswerHead) -> bytes:
         writer = self._client.writer
-        is_stream = head.content_type.startswith(self._dialect.stream_type)
-        if writer.is_started:
-            self._error = bytearray() if head.status != 200 else None
+        stream_type = SERVER_STREAM_TYPE if self._translator else self._dialect.stream_type
+        is_stream = head.content_type.startswith(stream_type)
+        if (writer.is_started or self._translator is not None) and head.status != 200:
+            self._collected = Collected(head.status, None)
+        elif self._translator is not None and not (is_stream and self._wanted.is_stream):
+            self._collected = Collected(head.status, self._translator)
+        if writer.is_started or self._collected is not None:
             return b""
+        if self._translator is not None:
+            return self._stream_head()
         headers = self._model_header() + (_STREAM_HEADERS if is_stream else b"")
         return writer.start(head.status, head.content_type, head.length, headers)
 
-    def _collect(self, body: bytes, is_last: bool) -> None:
-        assert self._error is not None, "called while one is collected"
-        if len(self._error) < MAX_ERROR_BYTES:
-            self._error += body
-        if is_last:
-            assert self._head is not None, "the head comes first"
-            self._fail(_read_error(self._head.status, bytes(self._error)))
+    def _collect(self, collected: Collected, body: bytes, is_last: bool) -> None:
+        self._relay.reports.moved(self._server_id)
+        try:
+            collected.take(body)
+            if is_last:
+                self._finish_with(collected.finish())
+        except Problem as problem:
+            if self._upstream is not None:
+                self._upstream.abort()
+                self._upstream = None
+            self._fail(problem)
+
+    def _finish_with(self, body: bytes) -> None:
+        """End with a body that is known as a whole."""
+        writer = self._client.writer
+        data = b""
+        if not writer.is_started:
+            kind = self._dialect.stream_type if self._wanted.is_stream else b"application/json"
+            data = writer.start(200, kind, len(body), self._model_header())
+        self._client.write(data + writer.body(body) + writer.end())
+        self._settle()
+        self._client.finish()
 
     def answer_failed(self, may_resend: bool) -> None:
         """Tell the client what can be told, or ask the server again where nothing was begun."""
@@ -312,11 +283,17 @@ class Exchange:
         if may_resend and not self._is_resent and self._model is not None:
             self._is_resent = True
             self._task = asyncio.get_running_loop().create_task(self._reach(self._model))
-        elif self._head is None or self._head.content_type.startswith(self._dialect.stream_type):
+        elif self._can_still_tell():
             self._fail(Problem(502, "the server ended", code="server_failed", kind="server_error"))
         else:
             self._settle()
             self._client.cut()
+
+    def _can_still_tell(self) -> bool:
+        """Return whether an error would reach the client as one."""
+        if self._head is None or self._translator is not None:
+            return True
+        return self._head.content_type.startswith(self._dialect.stream_type)
 
     def _model_header(self) -> bytes:
         return _model_header(self._model.name) if self._model is not None else b""
@@ -328,7 +305,8 @@ class Exchange:
         self._settle()
         writer = self._client.writer
         if writer.is_started:
-            gap = b"" if self._tail in {b"", b"\n\n"} else b"\n\n"
+            is_between = self._translator is not None or self._tail in {b"", b"\n\n"}
+            gap = b"" if is_between else b"\n\n"
             writer.keep_alive = False
             data = writer.body(gap + self._dialect.stream_error(problem)) + writer.end()
         else:
@@ -348,28 +326,13 @@ class Exchange:
 
     def _settle(self) -> None:
         self._stop_beat()
+        was_answered = bool(self._server_id)
         self._end()
+        if was_answered and self._wanted.unload_after and self._model is not None:
+            self._relay.unload_soon(self._model)
 
 
 @functools.lru_cache(maxsize=256)
 def _model_header(name: str) -> bytes:
     """Return the header that names the model; what headers can't carry is percent-encoded."""
     return header_line(b"X-Modeld-Model", quote(name, safe=" !#$&'()*+,/:;=?@[]~").encode("ascii"))
-
-
-class _ServerError(Struct):
-    message: str = ""
-    type: str = "server_error"
-
-
-class _ServerFailure(Struct):
-    error: _ServerError
-
-
-def _read_error(status: int, body: bytes) -> Problem:
-    """Return what a server's error says, in whatever words it came."""
-    try:
-        error = msgspec.json.decode(body, type=_ServerFailure).error
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        error = _ServerError(message=body.decode("utf-8", "replace"))
-    return Problem(status, error.message, code=error.type, kind=error.type)

@@ -17,7 +17,7 @@ from modeld.gateway import openai
 from modeld.gateway.connection import Connection, Hall
 from modeld.gateway.guard import Address, Guard, Limits, parse_address, require_loopback
 from modeld.gateway.http import header_line
-from modeld.gateway.relay import Relay
+from modeld.gateway.shared import Relay
 from modeld.gateway.table import Row, Table
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
@@ -101,6 +101,7 @@ class Gateway:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         for connection in tuple(self._hall.connections):
             connection.drop()
+        self._relay.leave()
         self._relay.pool.close()
         for _ in range(CLOSE_POLLS):
             if not self._hall.connections:

@@ -14,7 +14,9 @@ from msgspec import Struct
 
 from modeld.errors import ErrorCode, ModeldError
 from modeld.gateway.http import Answer, Body, Headers, Problem, RequestHead
+from modeld.gateway.translation import Instead, Translator
 from modeld.supervisor.door import Door
+from modeld.supervisor.ports import Clock
 
 RETRY_AFTER_S = 5
 """Where an error that passes does not say itself when."""
@@ -57,6 +59,7 @@ class Call(Struct, frozen=True, kw_only=True):
     argument: str = ""
     """The rest of the path, decoded, where the row takes one."""
     door: Door
+    clock: Clock
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -68,6 +71,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
     path: str
     """The server's own."""
     body: Body
+    translator: Callable[[], Translator] | None = None
+    """Where the server speaks another dialect; called when the request is sent."""
+    instead: Instead | None = None
+    """Where the server is not to be asked at all."""
+    unload_after: bool = False
+    """Whether the model goes once this is answered."""
 
 
 class Relayed(Struct, frozen=True):

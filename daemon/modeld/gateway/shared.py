@@ -1,0 +1,112 @@
+"""
+What all requests share: the pool, the reports, and how a model is loaded and unloaded for them.
+
+Both are asked of the loop; nothing here decides what is loaded, and nothing here reads a request.
+"""
+
+import asyncio
+import logging
+
+from modeld.config.schema import Gateway
+from modeld.core.entities import Model, Origin
+from modeld.core.events import LoadAsked, Selection, UnloadAsked
+from modeld.errors import ModeldError, ServerFailed, TimedOut
+from modeld.gateway.http import Problem
+from modeld.gateway.reports import Reports
+from modeld.gateway.table import RETRY_AFTER_S
+from modeld.gateway.upstream import Pool
+from modeld.supervisor.door import Door, OnProgress, Route
+from modeld.supervisor.ports import Clock
+
+NOTICE_POLLS = 50
+NOTICE_POLL_SECONDS = 0.02
+"""How long the loop may take to notice that a server died, before it is asked for another."""
+_log = logging.getLogger("modeld.gateway")
+
+
+class Relay:
+    """What all requests share."""
+
+    def __init__(self, door: Door, config: Gateway, clock: Clock, grace_seconds: float) -> None:
+        self.door = door
+        self.config = config
+        self.clock = clock
+        self.grace_seconds = grace_seconds
+        self.pool = Pool()
+        self.reports = Reports(door, clock)
+        self.waiting = 0
+        self._asked = 0
+        self._unloads: set[asyncio.Task[None]] = set()
+
+    async def load(self, model: Model, on_progress: OnProgress) -> Route:
+        """
+        Return the way to a server for `model`, once there is one.
+
+        Raises:
+            Problem: As many wait as may.
+            ModeldError: It was refused, failed or took too long.
+        """
+        if self.waiting >= self.config.max_waiting:
+            raise Problem(
+                429,
+                "too many requests wait for their models",
+                code="too_many_waiting",
+                kind="rate_limit_error",
+                headers=(("Retry-After", str(RETRY_AFTER_S)),),
+            )
+        event = LoadAsked(
+            request_id=self._next_id(),
+            selection=Selection(model_id=model.id),
+            origin=Origin.GATEWAY,
+        )
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self.config.max_wait_seconds):
+                await self.door.ask(event, on_progress)
+        except TimeoutError:
+            raise TimedOut(f"{model.name} took longer than the gateway waits") from None
+        finally:
+            self.waiting -= 1
+        route = self.door.routes.ready(model.id)
+        if route is None:
+            raise ServerFailed(f"{model.name} was gone as soon as it was ready")
+        return route
+
+    async def unload(self, model: Model) -> None:
+        """
+        Stop the model's server once it has answered what it is answering.
+
+        Raises:
+            ModeldError: It was refused or failed.
+        """
+        self.reports.flush()
+        selections = (Selection(pattern=model.id, exact=True),)
+        await self.door.ask(UnloadAsked(request_id=self._next_id(), selections=selections))
+
+    def unload_soon(self, model: Model) -> None:
+        """Do so while nobody waits for it."""
+        task = asyncio.get_running_loop().create_task(self._unload_quietly(model))
+        self._unloads.add(task)
+        task.add_done_callback(self._unloads.discard)
+
+    async def _unload_quietly(self, model: Model) -> None:
+        try:
+            await self.unload(model)
+        except ModeldError as error:
+            _log.info("model=%s stays after its answer: %s", model.id, error.message)
+
+    def leave(self) -> None:
+        """Wait for no unload any more."""
+        for task in self._unloads:
+            task.cancel()
+
+    def _next_id(self) -> str:
+        self._asked += 1
+        return f"gateway-{self._asked}"
+
+    async def wait_until_noticed(self, route: Route) -> None:
+        """Wait, within bounds, until the routes no longer lead to a server that is dead."""
+        for _ in range(NOTICE_POLLS):
+            if self.door.routes.ready(route.model_id) != route:
+                return
+            await asyncio.sleep(NOTICE_POLL_SECONDS)
