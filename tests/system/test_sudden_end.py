@@ -71,9 +71,9 @@ def end_all(daemon: Daemon) -> None:
 # --- the daemon ----------------------------------------------------------------------------------
 
 
-def test_kill_9_during_a_launch_leaves_one_server_or_none(embedded_daemon: Daemon) -> None:
+def test_kill_9_during_a_launch_leaves_one_server_or_none(daemon: Daemon) -> None:
     """A2; and whoever waits for the load gets it from the next daemon."""
-    daemon = with_models(embedded_daemon, "alpha")
+    with_models(daemon, "alpha")
     for number in range(ROUNDS):
         waiting = daemon.begin("load", "alpha")
         time.sleep(random.Random(number).uniform(0.05, 0.25))
@@ -89,9 +89,9 @@ def test_kill_9_during_a_launch_leaves_one_server_or_none(embedded_daemon: Daemo
         end_all(daemon)
 
 
-def test_kill_9_during_a_stop_leaves_the_server_whole_or_nothing(embedded_daemon: Daemon) -> None:
+def test_kill_9_during_a_stop_leaves_the_server_whole_or_nothing(daemon: Daemon) -> None:
     """A2: what was asked to end ends, whoever asked; what was not asked goes on."""
-    daemon = with_models(embedded_daemon, "alpha", "beta")
+    with_models(daemon, "alpha", "beta")
     for number in range(ROUNDS):
         daemon.modelctl("load", "alpha")
         daemon.modelctl("load", "beta", "--nokill")
@@ -111,9 +111,9 @@ def test_kill_9_during_a_stop_leaves_the_server_whole_or_nothing(embedded_daemon
         end_all(daemon)
 
 
-def test_kill_9_while_servers_are_taken_over_changes_none(embedded_daemon: Daemon) -> None:
+def test_kill_9_while_servers_are_taken_over_changes_none(daemon: Daemon) -> None:
     """A1: daemons that die one after the other are no reason to load again."""
-    daemon = with_models(embedded_daemon, "alpha", "beta")
+    with_models(daemon, "alpha", "beta")
     daemon.modelctl("load", "alpha")
     daemon.modelctl("load", "beta", "--nokill")
     before = known(daemon)
