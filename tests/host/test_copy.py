@@ -250,21 +250,35 @@ def test_paused_copy_can_be_cancelled(copying: Copying, hdd: Path, ssd: Path) ->
     assert copying.ended().reason == "cancelled"
 
 
-def test_two_copies_from_one_disk_go_one_after_the_other(
-    copying: Copying, hdd: Path, ssd: Path
+def test_two_copies_from_one_disk_are_read_one_after_the_other(
+    copying: Copying, hdd: Path, ssd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two readers make a disk seek, and both slower than one after the other."""
     first, second = a_file(hdd, "1.gguf", 4 * MIB), a_file(hdd, "2.gguf", MIB)
+    reads = spy_on_reads(monkeypatch)
     copying.start(an_order(first, ssd, copy_id="1", rate_limit_bytes_per_s=2 * SLOW))
     copying.moved(lambda event: event.copy_id == "1" and event.copied_bytes > 0)
 
     copying.start(an_order(second, ssd, copy_id="2"))
     copying.ended("2")
 
-    copying.ended("1")
-    moved = [event for event in copying.events if isinstance(event, CopyMoved)]
-    done = [event.copy_id for event in moved if event.copied_bytes == event.total_bytes]
-    assert done[0] == "1"
+    assert copying.ended("1").reason == "done"
+    assert reads == sorted(reads)
+
+
+def spy_on_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by a path with each chunk that is read."""
+    from modeld.host.copy.source import Source
+
+    reads: list[str] = []
+    read = Source.read
+
+    def spy(self: Source, buffer: mmap.mmap, offset: int, size: int, *, keep: bool) -> None:
+        reads.append(self.path)
+        read(self, buffer, offset, size, keep=keep)
+
+    monkeypatch.setattr(Source, "read", spy)
+    return reads
 
 
 def test_urgent_copy_overtakes(copying: Copying, hdd: Path, ssd: Path) -> None:
