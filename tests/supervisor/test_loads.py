@@ -782,3 +782,21 @@ async def test_load_on_the_port_of_the_gateway_touches_nothing() -> None:
         await machine.request(LoadAsked, selection=named("tool"), port=8080)
 
     assert machine.server("tool").state is ServerState.READY
+
+
+@asynchronous
+async def test_load_with_other_arguments_takes_waiting_programs_along() -> None:
+    """They asked for the model, not for its arguments: an operator's change must not fail them."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    program = machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    person = machine.request(LoadAsked, selection=named("tool"))
+    await machine.settle()
+    other = machine.request(LoadAsked, selection=named("tool"), arguments=("--temp", "0.1"))
+    await machine.settle()
+    await machine.stops_all()
+    server = await machine.brings_up("tool")
+
+    assert (await program).server_id == (await other).server_id == server.id
+    with pytest.raises(Cancelled):
+        await person

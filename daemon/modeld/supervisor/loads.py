@@ -171,7 +171,10 @@ class Loads:
             job.waiters.append(ask.request_id)
             return None
         self._check(ask, model, asked)
-        if job is not None:
+        programs: list[str] = []
+        if job is not None:  # programs take the model with any arguments: they wait on
+            programs = [each for each in job.waiters if world.waiter(each).will_send]
+            job.waiters = [each for each in job.waiters if each not in programs]
             self._jobs.give_up(job, "the same model was asked for with other arguments")
         if len(world.jobs) >= MAX_JOBS:
             raise Busy(f"{MAX_JOBS} loads are under way", retry_after_s=1)
@@ -181,7 +184,7 @@ class Loads:
                 arguments=asked,
                 one_off=ask.arguments,
                 begun_at=world.ports.clock.monotonic(),
-                waiters=[ask.request_id],
+                waiters=[ask.request_id, *programs],
             )
         )
         world.tell(ask.request_id, Progress(phase="queue", model=world.label(model.id)))
