@@ -12,6 +12,7 @@ from modeld.host.copy.pace import Bucket, RateMeter
 from modeld.host.copy.sink import Sink, Way, Ways
 from modeld.host.copy.source import Source
 from tests.support.copying import a_copier, an_order, visible
+from tests.support.small_disk import a_cloning_disk
 
 MIB = 1024 * 1024
 
@@ -148,11 +149,11 @@ def test_file_is_the_same_whichever_way_it_is_written(tmp_path: Path, way: Way) 
     (tmp_path / "source").write_bytes(data)
     source = Source(str(tmp_path / "source"))
     directory = os.open(tmp_path, os.O_RDONLY)
-    target = Sink(directory, "target", len(data), Fixed())
+    target = Sink(directory, "target", source, Fixed())
     for offset in range(0, len(data), 8 * MIB):
         target.write(memoryview(data)[offset : offset + 8 * MIB], offset)
 
-    entry = target.finish(source, is_clone=False, now=0.0)
+    entry = target.finish(source, 0.0)
 
     target.close()
     source.close()
@@ -185,6 +186,24 @@ def test_copy_is_the_same_where_the_kernel_knows_no_dropping(
             cached += kernel.cached_bytes(file.fileno(), 0, 20 * MIB + 1)
     assert cached <= 2 * MIB
     assert visible(ssd) == {"a.gguf": path.read_bytes()}
+
+
+def test_copy_within_a_disk_that_can_shares_its_blocks(tmp_path: Path) -> None:
+    """Nothing has to be read or written, and nothing to be verified."""
+    with a_cloning_disk(tmp_path / "disk", tmp_path / "image") as disk, a_copier() as copying:
+        (disk / "ssd").mkdir()
+        path = disk / "a.gguf"
+        path.write_bytes(os.urandom(40 * MIB))
+        os.sync()
+        before = os.statvfs(disk).f_bfree
+
+        ended = copying.copy(an_order(path, disk / "ssd"))
+
+        assert ended.reason == "done"
+        assert visible(disk / "ssd") == {"a.gguf": path.read_bytes()}
+        used = (before - os.statvfs(disk).f_bfree) * os.statvfs(disk).f_frsize
+        assert used < 10 * MIB
+        assert copying.verify(disk / "ssd", "a.gguf").intact == ("a.gguf",)
 
 
 def test_both_ways_to_ask_the_page_cache_agree(tmp_path: Path) -> None:

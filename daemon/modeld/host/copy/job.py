@@ -195,7 +195,7 @@ class Job:
             self._turns.enter(self)
             # All are reserved before the first is read: where there is no room, that shows now.
             for number, source in enumerate(sources):
-                sinks.append(Sink(place.part, str(number), source.status.st_size, self._ways))
+                sinks.append(Sink(place.part, str(number), source, self._ways))
             for number, source in enumerate(sources):
                 self._carry(pipe, source, sinks[number], _note(entries, number))
             self._turns.leave(self)
@@ -216,8 +216,7 @@ class Job:
     def _carry(self, pipe: Pipe, source: Source, sink: Sink, note: Callable[[Entry], None]) -> None:
         """Read one file; the writer syncs it while the next one is being read."""
         size = source.status.st_size
-        is_clone = size > 0 and sink.clone(source)
-        if is_clone:
+        if sink.is_clone:
             self._progress.read(size, kept=False)
             self._progress.wrote(size)
         else:
@@ -225,7 +224,7 @@ class Job:
                 self._carry_chunk(pipe, source, sink, offset)
         if not self.is_urgent:
             source.drop_pages()
-        pipe.send(lambda: note(sink.finish(source, is_clone=is_clone, now=time.time())))
+        pipe.send(lambda: note(sink.finish(source, time.time())))
 
     def _carry_chunk(self, pipe: Pipe, source: Source, sink: Sink, offset: int) -> None:
         """Read one chunk when it is this copy's turn, and send it to be written."""

@@ -58,23 +58,27 @@ class Ways:
 class Sink:
     """One file that is written."""
 
-    def __init__(self, directory: int, name: str, size_bytes: int, ways: Ways) -> None:
+    def __init__(self, directory: int, name: str, source: Source, ways: Ways) -> None:
         """
-        Make it and reserve its blocks.
+        Make it, and have it share its source's blocks, or reserve its own.
 
         Raises:
             OSError: The disk refuses.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(name, flags, 0o600, dir_fd=directory)
-        self.size_bytes = size_bytes
+        self.is_clone = False
+        """It has all of its source's bytes already: one file system holds both, and can do that."""
         self._ways = ways
         self._device = os.fstat(self.descriptor).st_dev
         self._checksum = 0
         self._is_direct = False
         self._pushed = 0
         try:
-            allocate(self.descriptor, size_bytes)
+            size_bytes = source.status.st_size
+            self.is_clone = size_bytes > 0 and clone(source.descriptor, self.descriptor)
+            if not self.is_clone:
+                allocate(self.descriptor, size_bytes)
         except OSError:
             self.close()
             raise
@@ -82,10 +86,6 @@ class Sink:
     def close(self) -> None:
         """Let go of it."""
         os.close(self.descriptor)
-
-    def clone(self, source: Source) -> bool:
-        """Have it share its source's blocks, where one file system holds both and can do that."""
-        return clone(source.descriptor, self.descriptor)
 
     def write(self, data: memoryview, offset: int) -> None:
         """
@@ -103,7 +103,7 @@ class Sink:
         if self._ways.of(self._device) is Way.BEHIND:
             self._push_out(offset, len(data))
 
-    def finish(self, source: Source, *, is_clone: bool, now: float) -> Entry:
+    def finish(self, source: Source, now: float) -> Entry:
         """
         Make it look like its source, sync it, and return what it is.
 
@@ -121,7 +121,7 @@ class Sink:
             size_bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
             inode=status.st_ino,
-            checksum="" if is_clone else checksum_text(self._checksum),
+            checksum="" if self.is_clone else checksum_text(self._checksum),
             source=source.path,
             copied_at=now,
         )
