@@ -45,7 +45,7 @@ def guard(**settings: tuple[str, ...]) -> Guard:
     return Guard(Gateway(**settings), Address("127.0.0.1", 8080))
 
 
-def head(method: str = "GET", **headers: str) -> RequestHead:
+def head(method: str = "GET", length: int | None = 2, **headers: str) -> RequestHead:
     """Return a head with these headers, underscores for hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return RequestHead(
@@ -55,7 +55,7 @@ def head(method: str = "GET", **headers: str) -> RequestHead:
         headers={n.encode(): v.encode() for n, v in {"host": "localhost:8080", **named}.items()},
         minor=1,
         keep_alive=True,
-        length=0,
+        length=length,
         expects_continue=False,
     )
 
@@ -161,6 +161,14 @@ def test_guard_wants_json_when_something_is_posted(kind: str, expected: int) -> 
 def test_guard_refuses_a_post_without_content_type() -> None:
     """A page's blob without a type has none."""
     assert status(guard(), head("POST")) == 415
+    assert status(guard(), head("POST", length=None)) == 415
+
+
+def test_guard_asks_no_content_type_of_an_empty_post() -> None:
+    """`curl -X POST .../unload` is ordinary; a page's has its Origin, and ends there."""
+    assert status(guard(), head("POST", length=0)) == 200
+    assert status(guard(), head("POST", length=0, origin="https://evil.example")) == 403
+    assert status(guard(), head("POST", length=0, content_type="text/plain")) == 415
 
 
 def test_preflight_answers_pages_only() -> None:

@@ -2,12 +2,7 @@
 
 import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -16,9 +11,11 @@ from modeld.core.entities import ServerState
 from modeld.core.events import RequestEnded, RequestStarted
 from modeld.errors import DoesNotFit, ServerFailed, Throttled
 from modeld.gateway.guard import Limits
+from modeld.gateway.openai import ROWS
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, opened, run, running, short_directory, until
-from tests.support.tiny_gguf import SENTENCE, write_model
+from tests.support.real_engine import Engine, engine_running, serving
+from tests.support.tiny_gguf import SENTENCE
 from tests.support.upstream import Answering, Asked, ScriptedServer
 
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [
@@ -26,61 +23,11 @@ MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [
 ]
 
 
-class Engine(NamedTuple):
-    """A real llama.cpp on a UNIX socket."""
-
-    socket_path: str
-
-    async def get(self, path: str) -> object:
-        """Ask it for something, past the gateway."""
-        reader, writer = await asyncio.open_unix_connection(self.socket_path)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: l\r\nConnection: close\r\n\r\n".encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-        return json.loads(body) if b" 200 " in head[:16] else None
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """Run the embedded engine with a model that says its sentence."""
-    with short_directory() as directory:
-        model = Path(directory) / "tiny.gguf"
-        write_model(model)
-        command = [sys.executable, "-m", "modeld.embedded", "-m", str(model), "-c", "4096"]
-        running_engine = Engine(f"{directory}/e.sock")
-        process = subprocess.Popen(
-            [*command, "--host", running_engine.socket_path, "--slots", "-t", "1"],
-            cwd=Path(__file__).parents[2] / "daemon",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-
-            async def wait() -> None:
-                while process.poll() is None:
-                    try:
-                        if await running_engine.get("/health"):
-                            return
-                    except OSError:
-                        await asyncio.sleep(0.02)
-                raise AssertionError("the engine ended")
-
-            run(wait)
-            yield running_engine
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-@asynccontextmanager
-async def serving(engine: Engine, **settings: object) -> AsyncIterator[House]:
-    """Run a gateway in front of the engine."""
-    door = FakeDoor()
-    door.add("tiny", "nick")
-    door.serve("tiny", engine.socket_path)
-    async with running(door, **settings) as house:
-        yield house
+    """Run a real engine, which can embed as well."""
+    with engine_running("--embeddings", "--pooling", "mean") as engine:
+        yield engine
 
 
 def client(house: House, retries: int = 0) -> openai.AsyncOpenAI:
@@ -199,6 +146,45 @@ def test_a_client_that_leaves_frees_the_engine_s_slot(engine: Engine, is_stream:
                     while await is_working():
                         await asyncio.sleep(0.02)
                 await until(lambda: house.door.in_flight() == {})
+
+    run(main)
+
+
+@pytest.mark.engine
+def test_client_gets_a_completion_a_response_and_an_embedding(engine: Engine) -> None:
+    """By nickname, through the ordinary calls, streamed where they can be."""
+
+    async def main() -> None:
+        async with serving(engine) as house, client(house) as ai:
+            completion = await ai.completions.create(model="nick", prompt="hello")
+            response = await ai.responses.create(model="nick", input="hello")
+            stream = await ai.responses.create(model="nick", input="hello", stream=True)
+            kinds = [event.type async for event in stream]
+            embedded = await ai.embeddings.create(model="nick", input=["hello", "you"])
+
+            assert completion.choices[0].text.strip() == SENTENCE
+            assert response.output_text.strip() == SENTENCE
+            assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
+            assert len(embedded.data) == 2
+            assert all(len(each.embedding) > 8 for each in embedded.data)
+
+    run(main)
+
+
+@pytest.mark.engine
+def test_client_hears_what_an_engine_cannot_do(engine: Engine) -> None:
+    """This one ranks nothing; its own words are the best there are."""
+
+    async def main() -> None:
+        body = b'{"model":"tiny","query":"a","documents":["b"]}'
+        async with (
+            serving(engine) as house,
+            opened(house, house.request(b"POST /v1/rerank", body)) as raw,
+        ):
+            reply = await raw.reply()
+
+            assert reply.status >= 400
+            assert json.loads(reply.body)["error"]["message"]
 
     run(main)
 
@@ -337,5 +323,118 @@ def test_client_raises_when_a_stream_fails_late() -> None:
                     pass
 
             assert raised.value.code == "server_failed"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("path", "server_path"),
+    [
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/completions", "/v1/completions"),
+        ("/v1/responses", "/v1/responses"),
+        ("/responses", "/v1/responses"),
+        ("/v1/embeddings", "/v1/embeddings"),
+        ("/v1/rerank", "/v1/rerank"),
+        ("/v1/reranking", "/v1/rerank"),
+        ("/rerank", "/v1/rerank"),
+        ("/reranking", "/v1/rerank"),
+    ],
+)
+def test_a_request_reaches_its_model_s_server_as_it_came(path: str, server_path: str) -> None:
+    """Not a byte of a body is ours to change."""
+
+    async def main() -> None:
+        body = b'{ "model" : "nick", "input": "http://a b", "odd": [1.50, "\\u00e4"]}'
+        with short_directory() as directory:
+            door = FakeDoor()
+            door.add("tiny", "nick")
+            door.serve("tiny", f"{directory}/s.sock")
+            async with ScriptedServer(f"{directory}/s.sock") as server, running(door) as house:
+                async with opened(house, house.request(b"POST " + path.encode(), body)) as raw:
+                    assert (await raw.reply()).body == b'{"ok":true}'
+
+                assert server.asked[0].head.startswith(f"POST {server_path} HTTP/1.1".encode())
+                assert server.asked[0].body == body
+
+    run(main)
+
+
+async def status(house: House, path: str, body: object) -> int:
+    """Return the status that a body gets."""
+    data = house.request(b"POST " + path.encode(), json.dumps(body).encode())
+    async with opened(house, data) as raw:
+        return (await raw.reply()).status
+
+
+PICTURE_ITEMS = [
+    [{"role": "user", "content": [{"type": "input_image", "image_url": "https://a/b.png"}]}],
+    [{"type": "function_call_output", "output": [{"image_url": "file:///etc/passwd"}]}],
+    [{"type": "computer_call_output", "output": {"image_url": "http://10.0.0.1/"}}],
+    [{"type": "input_image", "image_url": "https://a/b.png"}],
+]
+WORD_ITEMS = [
+    "https://a/b.png",
+    [{"role": "user", "content": "https://a/ says?"}],
+    [{"role": "user", "content": [{"type": "input_text", "text": "https://a/"}]}],
+    [{"type": "function_call", "arguments": "https://a/"}],
+    [{"type": "function_call_output", "output": "https://a/"}],
+    [{"content": [{"type": "output_text", "text": "x", "annotations": [{"url": "https://a"}]}]}],
+    [{"content": [{"type": "input_image", "image_url": "data:image/png;base64,AA"}]}],
+    None,
+]
+
+
+def test_a_response_fetches_nothing_for_its_input() -> None:
+    """Pictures are in another field than a chat's; words about pages are everywhere."""
+
+    async def main() -> None:
+        with short_directory() as directory:
+            door = FakeDoor()
+            door.add("tiny")
+            door.serve("tiny", f"{directory}/s.sock")
+            async with ScriptedServer(f"{directory}/s.sock") as server, running(door) as house:
+                for items in PICTURE_ITEMS:
+                    body = {"model": "tiny", "input": items}
+                    assert await status(house, "/v1/responses", body) == 400, items
+                assert server.asked == []
+                for words in WORD_ITEMS:
+                    body = {"model": "tiny", "input": words}
+                    assert await status(house, "/v1/responses", body) == 200, words
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "path", [row.path for row in ROWS if row.method == "POST" and "audio" not in row.path]
+)
+def test_no_route_passes_on_what_no_server_should_see(path: str) -> None:
+    """A field that breaks llama-server breaks it by whichever way it came."""
+
+    async def main() -> None:
+        door = FakeDoor()
+        door.add("tiny")
+        async with running(door) as house:
+            for wrong in ({"n_discard": -1}, {"n": 1000}, {"top_n": -1}, {"max_output_tokens": -9}):
+                assert await status(house, path, {"model": "tiny", **wrong}) == 400, wrong
+            assert await status(house, path, {"model": "nobody"}) == 404
+            assert await status(house, path, {}) == 400
+
+    run(main)
+
+
+def test_transcription_is_refused_with_a_reason() -> None:
+    """No retry makes a gateway read forms."""
+
+    async def main() -> None:
+        async with running() as house:
+            data = house.request(b"POST /v1/audio/transcriptions", b"{}")
+            async with opened(house, data) as raw:
+                reply = await raw.reply()
+
+            assert reply.status == 501
+            assert b"input_audio" in reply.body
+            assert reply.headers["x-should-retry"] == "false"
 
     run(main)

@@ -105,8 +105,8 @@ class ScriptedServer:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                body = await reader.readexactly(length)
+                _, _, length = head.lower().partition(b"content-length: ")
+                body = await reader.readexactly(int(length.split(b"\r\n")[0] or 0))
                 asked = Asked(head, body, number)
                 self.asked.append(asked)
                 await self.script(asked, Answering(writer, reader))

@@ -202,7 +202,13 @@ class Connection(asyncio.Protocol):
         self._taken_bytes = len(body)
         relay = self._hall.relay
         call = Call(
-            head=head, body=body, argument=self._argument, door=relay.door, clock=relay.clock
+            head=head,
+            body=body,
+            argument=self._argument,
+            door=relay.door,
+            clock=relay.clock,
+            begin_load=relay.begin_load,
+            unload=relay.unload,
         )
         if isinstance(row.action, Relayed):
             self._exchange = Exchange(relay, self, row, call)

@@ -53,6 +53,8 @@ class Checked(Struct, kw_only=True):
     n_predict: CountOrLess = None
     max_tokens: CountOrLess = None
     max_completion_tokens: CountOrLess = None
+    max_output_tokens: CountOrLess = None
+    top_n: Count = None
     n_probs: Annotated[int, Meta(ge=0, le=1024)] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=1024)] | None = None
     top_k: CountOrLess = None
@@ -67,13 +69,22 @@ class Checked(Struct, kw_only=True):
 
 Fields = TypeVar("Fields", bound=Checked)
 _LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|file:|http)", re.IGNORECASE)
-_PROSE = frozenset(("text", "refusal", "thinking", "reasoning"))
-"""Keys whose values are read, not followed."""
+PROSE = frozenset(("text", "refusal", "thinking", "reasoning"))
+"""Keys whose values are read, not followed; a dialect may have more of them."""
+_PROSE_IF_STRING = frozenset(("content", "output"))
+"""Keys of tools' results, which may hold pictures too."""
 
 
-def read(decoder: "msgspec.json.Decoder[Fields]", body: Body) -> Fields:
+def read(
+    decoder: "msgspec.json.Decoder[Fields]", body: Body, prose: frozenset[str] = PROSE
+) -> Fields:
     """
     Return the fields of a request's body.
+
+    Args:
+        decoder: Of the fields that matter.
+        body: As it came.
+        prose: Keys of messages' parts whose values are read, not followed.
 
     Raises:
         Problem: 400, for what no server should see.
@@ -90,26 +101,30 @@ def read(decoder: "msgspec.json.Decoder[Fields]", body: Body) -> Fields:
         raise Problem(400, "the JSON of the body is nested too deeply") from None
     for message in fields.messages:
         if isinstance(message.content, list):
-            refuse_links(message.content)
+            refuse_links(message.content, prose)
     return fields
 
 
-def refuse_links(parts: list[object]) -> None:
+def refuse_links(parts: list[object], prose: frozenset[str] = PROSE) -> None:
     """
     Check that no part of a message but text holds a URL, unless it is a `data:` URL.
 
     Raises:
         Problem: 400, one does.
     """
-    if any(isinstance(part, dict) and _has_link(part) for part in parts):
+    if any(isinstance(part, dict) and _has_link(part, prose) for part in parts):
         raise Problem(
             400, "media by URL is not fetched; send it as a data: URL", code="media_url_denied"
         )
 
 
-def _has_link(value: object) -> bool:
+def _has_link(value: object, prose: frozenset[str]) -> bool:
     if isinstance(value, str):
         return _LINK.match(value) is not None
     if isinstance(value, dict):
-        return any(_has_link(inner) for key, inner in value.items() if key not in _PROSE)
-    return isinstance(value, list) and any(map(_has_link, value))
+        return any(
+            _has_link(inner, prose)
+            for key, inner in value.items()
+            if key not in prose and not (isinstance(inner, str) and key in _PROSE_IF_STRING)
+        )
+    return isinstance(value, list) and any(_has_link(inner, prose) for inner in value)

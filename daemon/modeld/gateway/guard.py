@@ -112,9 +112,12 @@ class Guard:
         if origin is not None and origin not in self._origins:
             raise Problem(403, "this Origin may not call (gateway.allowed_origins)")
         if head.method not in {"GET", "HEAD", "OPTIONS", "DELETE"}:
-            kind = head.headers.get(b"content-type", b"")
+            # a page's POST always has an Origin; a program's without a body needs no type
+            kind = head.headers.get(
+                b"content-type", b"" if head.length != 0 else b"application/json"
+            )
             if kind != b"application/json" and not _is_json(kind):
-                raise Problem(415, "the Content-Type must be application/json")
+                raise Problem(415, "the Content-Type must be application/json (no forms)")
         if origin is None:
             return b""
         return header_line(b"Access-Control-Allow-Origin", origin) + b"Vary: Origin\r\n"

@@ -1,5 +1,5 @@
 """
-The OpenAI dialect: chat completions, the list of models, its errors; and `/health`.
+The OpenAI dialect: what is generated, the list of models, its errors; and `/health`.
 
 `/health` is the gateway's own, and says nothing of any server: while one loads, llama-server
 answers 503 to the same question, which clients take for an outage.  No sockets here.
@@ -13,11 +13,13 @@ from msgspec import Struct
 from modeld.core.entities import Model, ServerState
 from modeld.gateway import fields
 from modeld.gateway.http import Answer, Problem
-from modeld.gateway.table import Call, Dialect, Local, Relayed, Row, Wanted
+from modeld.gateway.table import NO_RETRY, Call, Dialect, Local, Relayed, Row, Wanted
 from modeld.supervisor.door import Routes
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(fields.Checked)
+_RESPONSE_PROSE = fields.PROSE | {"annotations"}
+_LINK_KEYS = ("image_url", "file_url")
 _STATUS_VALUES = {
     ServerState.STARTING: "loading",
     ServerState.LOADING: "loading",
@@ -61,6 +63,15 @@ OPENAI = Dialect(
 )
 
 
+class _Response(fields.Checked, kw_only=True):
+    """A request for a response, whose messages are in its `input`."""
+
+    input: str | list[dict[str, object]] | None = None
+
+
+_response_decoder = msgspec.json.Decoder(_Response)
+
+
 def to_server(path: str) -> Callable[[Call], Wanted]:
     """Return what prepares a request for the server's `path`, which speaks the same dialect."""
 
@@ -71,6 +82,24 @@ def to_server(path: str) -> Callable[[Call], Wanted]:
         )
 
     return prepare
+
+
+def to_response(call: Call) -> Wanted:
+    """Return what prepares a request for a response; its input may be pictures."""
+    found = fields.read(_response_decoder, call.body)
+    for item in found.input if isinstance(found.input, list) else ():
+        followed = {
+            key: value
+            for key, value in item.items()
+            if key in _LINK_KEYS or not isinstance(value, str)
+        }
+        fields.refuse_links([followed], _RESPONSE_PROSE)
+    return Wanted(
+        model=found.model or "",
+        is_stream=bool(found.stream),
+        path="/v1/responses",
+        body=call.body,
+    )
 
 
 # --- the list of models ---------------------------------------------------------------------
@@ -161,13 +190,48 @@ def health(call: Call) -> Answer:
     return Answer(body=b'{"status":"ok"}')
 
 
-_CHAT = Relayed(to_server("/v1/chat/completions"))
+def refuse_audio(call: Call) -> Answer:
+    """
+    Refuse to transcribe.
 
+    Its model stands in a multipart form, which would have to be read, and sent on, as strictly as
+    JSON is; nothing here can do that yet.
+    """
+    del call
+    raise Problem(
+        501,
+        "the gateway passes no forms on: send the sound to /v1/chat/completions as input_audio",
+        kind="server_error",
+        headers=(NO_RETRY,),
+    )
+
+
+_RESPONSE = Relayed(to_response)
+
+
+def _passed_on(path: str, server_path: str = "") -> Row:
+    action = Relayed(to_server(server_path or path))
+    return Row(method="POST", path=path, dialect=OPENAI, action=action)
+
+
+# llama-server has each of these under several names, and two of them, without `/v1`, for answers
+# of its own: see `native`.
 # fmt: off
 ROWS = (
-    Row(method="GET",  path="/health",              dialect=OPENAI, action=Local(health)),
-    Row(method="GET",  path="/v1/models",           dialect=OPENAI, action=Local(list_models)),
-    Row(method="GET",  path="/v1/models/*",         dialect=OPENAI, action=Local(show_model)),
-    Row(method="POST", path="/v1/chat/completions", dialect=OPENAI, action=_CHAT),
+    Row(method="GET",  path="/health",                  dialect=OPENAI, action=Local(health)),
+    Row(method="GET",  path="/v1/health",               dialect=OPENAI, action=Local(health)),
+    Row(method="GET",  path="/v1/models",               dialect=OPENAI, action=Local(list_models)),
+    Row(method="GET",  path="/v1/models/*",             dialect=OPENAI, action=Local(show_model)),
+    Row(method="POST", path="/v1/responses",            dialect=OPENAI, action=_RESPONSE),
+    Row(method="POST", path="/responses",               dialect=OPENAI, action=_RESPONSE),
+    Row(method="POST", path="/v1/audio/transcriptions", dialect=OPENAI, action=Local(refuse_audio)),
+    _passed_on("/v1/chat/completions"),
+    _passed_on("/chat/completions", "/v1/chat/completions"),
+    _passed_on("/v1/completions"),
+    _passed_on("/v1/embeddings"),
+    _passed_on("/v1/rerank"),
+    _passed_on("/v1/reranking", "/v1/rerank"),
+    _passed_on("/rerank", "/v1/rerank"),
+    _passed_on("/reranking", "/v1/rerank"),
 )
 # fmt: on

@@ -18,7 +18,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from modeld.core.entities import Model
-from modeld.errors import ModeldError, ServerFailed
+from modeld.errors import Inactive, ModeldError, ServerFailed
 from modeld.gateway.http import Answer, Problem, ResponseWriter, header_line
 from modeld.gateway.shared import Relay
 from modeld.gateway.table import Call, Relayed, Row, Wanted, problem_of
@@ -76,7 +76,12 @@ class Exchange:
         """Begin; everything else comes in callbacks."""
         assert isinstance(self._action, Relayed), "a local row needs no exchange"
         try:
-            self._wanted = self._action.prepare(self._call)
+            wanted = self._action.prepare(self._call)
+            if isinstance(wanted, Answer):
+                self._client.write(self._client.writer.whole(wanted))
+                self._client.finish()
+                return
+            self._wanted = wanted
             model = self._find()
         except Problem as problem:
             self._fail(problem)
@@ -139,6 +144,8 @@ class Exchange:
         self._finish_with(instead.body())
 
     async def _load(self, model: Model) -> Route:
+        if self._wanted.is_look:
+            raise Inactive(f"{model.name} is not loaded", hint="POST /models/load loads it")
         if self._wanted.is_stream and self._beat is None:
             self._arm_beat(self._relay.grace_seconds)
         return await self._relay.load(model, self._note)
@@ -180,6 +187,8 @@ class Exchange:
     # --- the way to the server and back -------------------------------------------------------
 
     def _begin(self, route: Route) -> None:
+        if self._wanted.is_look:
+            return
         self._server_id = route.server_id
         self._relay.reports.started(route.server_id)
 
@@ -192,7 +201,8 @@ class Exchange:
         self._upstream = upstream
         if self._wanted.translator is not None:
             self._translator = self._wanted.translator()
-        upstream.send(self._wanted.path, self._wanted.body, self)
+        wanted = self._wanted
+        upstream.send(wanted.path, wanted.body, self, method=wanted.method)
         if self._client.is_paused:
             upstream.pause()
 
@@ -232,7 +242,8 @@ class Exchange:
         data += writer.body(body)
         self._client.write(data + writer.end() if is_last else data)
         # the client has its bytes: only now the rest
-        self._relay.reports.moved(self._server_id)
+        if self._server_id:
+            self._relay.reports.moved(self._server_id)
         self._tail = (self._tail + body)[-2:] if len(body) < 2 else body[-2:]
         if is_last:
             self._settle()
@@ -254,7 +265,8 @@ class Exchange:
         return writer.start(head.status, head.content_type, head.length, headers)
 
     def _collect(self, collected: Collected, body: bytes, is_last: bool) -> None:
-        self._relay.reports.moved(self._server_id)
+        if self._server_id:
+            self._relay.reports.moved(self._server_id)
         try:
             collected.take(body)
             if is_last:

@@ -37,8 +37,21 @@ class Relay:
         self.waiting = 0
         self._asked = 0
         self._unloads: set[asyncio.Task[None]] = set()
+        self._loads: set[asyncio.Task[Route]] = set()
 
-    async def load(self, model: Model, on_progress: OnProgress) -> Route:
+    def begin_load(self, model: Model) -> asyncio.Task[Route]:
+        """Load `model`, whether or not somebody waits for it."""
+        task = asyncio.get_running_loop().create_task(self.load(model))
+        self._loads.add(task)
+        task.add_done_callback(self._forget_load)
+        return task
+
+    def _forget_load(self, task: asyncio.Task[Route]) -> None:
+        self._loads.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.info("a load that was asked for failed: %s", error)
+
+    async def load(self, model: Model, on_progress: OnProgress | None = None) -> Route:
         """
         Return the way to a server for `model`, once there is one.
 
@@ -72,16 +85,18 @@ class Relay:
             raise ServerFailed(f"{model.name} was gone as soon as it was ready")
         return route
 
-    async def unload(self, model: Model) -> None:
+    async def unload(self, model: Model | None) -> None:
         """
-        Stop the model's server once it has answered what it is answering.
+        Stop the model's server, or all but the pinned, once they have answered what they answer.
 
         Raises:
             ModeldError: It was refused or failed.
         """
         self.reports.flush()
-        selections = (Selection(pattern=model.id, exact=True),)
-        await self.door.ask(UnloadAsked(request_id=self._next_id(), selections=selections))
+        selections = (Selection(pattern=model.id, exact=True),) if model is not None else ()
+        await self.door.ask(
+            UnloadAsked(request_id=self._next_id(), selections=selections, everything=model is None)
+        )
 
     def unload_soon(self, model: Model) -> None:
         """Do so while nobody waits for it."""
@@ -96,8 +111,8 @@ class Relay:
             _log.info("model=%s stays after its answer: %s", model.id, error.message)
 
     def leave(self) -> None:
-        """Wait for no unload any more."""
-        for task in self._unloads:
+        """Wait for no load and no unload any more."""
+        for task in (*self._unloads, *self._loads):
             task.cancel()
 
     def _next_id(self) -> str:

@@ -6,16 +6,18 @@ A new route is a row, a new dialect one module with its rows and the four functi
 does no I/O.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import unquote
 
 from msgspec import Struct
 
+from modeld.core.entities import Model
 from modeld.errors import ErrorCode, ModeldError
 from modeld.gateway.http import Answer, Body, Headers, Problem, RequestHead
 from modeld.gateway.translation import Instead, Translator
-from modeld.supervisor.door import Door
+from modeld.supervisor.door import Door, Route
 from modeld.supervisor.ports import Clock
 
 RETRY_AFTER_S = 5
@@ -60,6 +62,10 @@ class Call(Struct, frozen=True, kw_only=True):
     """The rest of the path, decoded, where the row takes one."""
     door: Door
     clock: Clock
+    begin_load: Callable[[Model], asyncio.Future[Route]]
+    """Loads a model within the gateway's bounds, and goes on when nobody waits for it."""
+    unload: Callable[[Model | None], Awaitable[None]]
+    """Unloads a model, or all of them but the pinned ones."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -77,12 +83,15 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Where the server is not to be asked at all."""
     unload_after: bool = False
     """Whether the model goes once this is answered."""
+    method: str = "POST"
+    is_look: bool = False
+    """A look at a server: it loads nothing, and does not count as use."""
 
 
 class Relayed(Struct, frozen=True):
-    """The request goes to a server."""
+    """The request goes to a server, unless it can be answered at once."""
 
-    prepare: Callable[[Call], Wanted]
+    prepare: Callable[[Call], Wanted | Answer]
     """Raises `Problem` or `ModeldError` for what no server should see."""
 
 
