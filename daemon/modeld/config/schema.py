@@ -112,11 +112,11 @@ class Cache(_Section, frozen=True, kw_only=True):
     """Whether, after an expiry, another of the best models is copied into what room is left."""
     precache_top: Annotated[int, Meta(ge=1, le=1000)] = 5
     """How many of the highest ranks are looked at for that."""
-    victim_weight: Annotated[float, Meta(ge=0, le=100)] = 1.25
+    victim_weight: Annotated[float, Meta(ge=0, le=100)] = 1.5
     """How much more a second counts that an expiry loses than one that a copy saves (gain)."""
-    write_price_seconds_per_gb: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    write_price_seconds_per_gb: Annotated[float, Meta(ge=0, le=1000)] = 3.5
     """The seconds that a written GB has to save in 7 days (gain)."""
-    protect_override: Annotated[float, Meta(ge=0, le=100)] = 1.25
+    protect_override: Annotated[float, Meta(ge=0, le=100)] = 1.5
     """`victim_weight` of copies idle for less than `expire_after_days`; 0 never expires them."""
     calibration: bool = True
     """Whether forecasts are corrected by how earlier ones turned out (gain)."""

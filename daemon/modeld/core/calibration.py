@@ -6,7 +6,7 @@ documented weights.  How right that is depends on how many uses a model had so f
 back to what they used often, and rarely to what they tried once.  So every forecast waits 7 days,
 is compared with what came true, and each class of uses so far gets its own correction
 
-    (2 + real loads) / (2 + forecast loads),  at most 1.5
+    (2 + real loads) / (2 + forecast loads),  at most 2.2
 
 which stays 1 until 50 forecasts have come due.  Arithmetic on values: the caller keeps the
 `Calibration`, and can rebuild it from the state with `learn`.
@@ -26,7 +26,7 @@ BUCKETS = ("1", "2-3", "4-9", "10+")
 """Uses so far."""
 _LAST_USE = (1, 3, 9)
 PRIOR_LOADS = 2.0
-MAX_FACTOR = 1.5
+MAX_FACTOR = 2.2
 """More would let one lucky week fill the SSD."""
 MIN_SAMPLES = 50
 MAX_PENDING = 10_000

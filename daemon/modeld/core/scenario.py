@@ -120,7 +120,7 @@ def parse_pattern(text: str, sizes_bytes: Mapping[str, int], name: str = "patter
         Usage: It is neither, or a size is missing.
     """
     if text.lstrip().startswith("["):
-        return Scenario(name=name, models=(_array(text),))
+        return _checked(Scenario(name=name, models=(_array(text),)))
     models: dict[str, SimulatedModel] = {}
     for part in filter(None, (one.strip() for one in text.split(";"))):
         model = _part(part, sizes_bytes)
