@@ -88,3 +88,10 @@ def test_need_adds_the_cache_of_a_larger_context_to_what_was_measured() -> None:
     assert need(model(LLAMA_8B), stats, None, 2048).need_bytes == 5 << 30
     larger = need(model(LLAMA_8B), stats, None, 131072)
     assert larger == Need((5 << 30) + kv_bytes(LLAMA_8B, 131072 - 4096), "measured")
+
+
+def test_need_forgets_a_measurement_of_another_file_under_the_same_name() -> None:
+    """A larger quantisation that replaced the file would be let in where it does not fit."""
+    measured = ModelStats(measured_bytes=7, measured_file_bytes=1)
+
+    assert need(model(LLAMA_8B), measured, None, 8192).source == "header"

@@ -161,11 +161,19 @@ def test_memory_that_is_no_news_changes_nothing(measured: int) -> None:
     assert remember_memory(state, "m", measured) is state
 
 
-def test_memory_is_what_was_seen_last() -> None:
+def test_memory_is_the_most_that_was_seen_at_one_context() -> None:
+    """Pages of an idle server leave memory, and come back with the next request."""
+    state = remember_memory(remember_memory(State(), "m", 1000, 8192), "m", 500, 8192)
+
+    assert state.models["m"].measured_bytes == 1000
+
+
+def test_memory_of_another_context_or_file_is_measured_anew() -> None:
     """A smaller context needs less; an old peak would refuse loads for ever."""
-    state = remember_memory(remember_memory(State(), "m", 1000), "m", 500)
+    state = remember_memory(remember_memory(State(), "m", 1000, 8192), "m", 500, 4096)
 
     assert state.models["m"].measured_bytes == 500
+    assert remember_memory(state, "m", 90, 4096, file_bytes=7).models["m"].measured_bytes == 90
 
 
 def test_arguments_are_stored_once() -> None:

@@ -121,6 +121,8 @@ class ModelStats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """llama-server arguments kept by `load --store`."""
     measured_bytes: int = 0
     """Resident memory seen on an earlier load."""
+    measured_file_bytes: int = 0
+    """The size of the file then: another file under the same name needs something else."""
     measured_context_tokens: int = 0
     """The context that it had then; 0 where that isn't known."""
 

@@ -74,7 +74,7 @@ def need(
         configured_bytes: [bytes] From the configuration; None where it says nothing.
         context_tokens: [tokens] The context that it will be started with.
     """
-    if stats.measured_bytes:
+    if stats.measured_bytes and stats.measured_file_bytes in (0, model.size_bytes):
         more_tokens = max(0, context_tokens - (stats.measured_context_tokens or context_tokens))
         return Need(stats.measured_bytes + kv_bytes(model.header, more_tokens), "measured")
     if configured_bytes is not None:

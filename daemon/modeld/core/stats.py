@@ -129,15 +129,32 @@ def note_load(state: State, port: str, now: float) -> State:
 
 
 def remember_memory(
-    state: State, model_id: str, resident_bytes: int, context_tokens: int = 0
+    state: State,
+    model_id: str,
+    resident_bytes: int,
+    context_tokens: int = 0,
+    *,
+    file_bytes: int = 0,
 ) -> State:
-    """Return the state with the memory that a server of the model was seen to use."""
+    """
+    Return the state with the memory that a server of the model was seen to use.
+
+    The most counts: pages of an idle server leave memory and come back with the next request.
+    """
     stats = state.models.get(model_id, ModelStats())
-    difference = abs(stats.measured_bytes - resident_bytes)
-    is_new = context_tokens != stats.measured_context_tokens
-    if resident_bytes <= 0 or (difference <= stats.measured_bytes * MEMORY_STEP and not is_new):
+    same = (context_tokens, file_bytes) == (
+        stats.measured_context_tokens,
+        stats.measured_file_bytes,
+    )
+    grown = resident_bytes - stats.measured_bytes > stats.measured_bytes * MEMORY_STEP
+    if resident_bytes <= 0 or (same and not grown):
         return state
-    stats = replace(stats, measured_bytes=resident_bytes, measured_context_tokens=context_tokens)
+    stats = replace(
+        stats,
+        measured_bytes=resident_bytes,
+        measured_context_tokens=context_tokens,
+        measured_file_bytes=file_bytes,
+    )
     return _with(state, model_id, stats)
 
 

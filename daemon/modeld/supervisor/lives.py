@@ -182,8 +182,13 @@ class Lives:
                 self._apply(server.id, Trigger.PROGRESS)
         elif server.state is ServerState.READY:
             model_id = server.record.model_id
+            model = world.models.get(model_id)
             after = remember_memory(
-                world.state, model_id, event.resident_bytes, server.context_tokens
+                world.state,
+                model_id,
+                event.resident_bytes,
+                server.context_tokens,
+                file_bytes=model.size_bytes if model is not None else 0,
             )
             if after is not world.state:
                 self._saver.observe(after)

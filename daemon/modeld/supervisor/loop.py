@@ -71,6 +71,8 @@ class Supervisor:
         self._adopted = asyncio.Event()
         self._changed = asyncio.Event()
         self._scanned = asyncio.Event()
+        self.subscriptions = 0
+        """How many clients follow the events; the doors count them."""
         self.finished = asyncio.Event()
         self._handlers = self._table()
 
