@@ -5,6 +5,7 @@ import pytest
 from modeld.core.calibration import (
     HORIZON_SECONDS,
     MAX_FACTOR,
+    MAX_LEARNED_USES,
     MIN_SAMPLES,
     Calibration,
     bucket_of,
@@ -100,3 +101,12 @@ def test_history_teaches_the_same_as_having_been_there() -> None:
     assert learned.samples == calibration.samples > MIN_SAMPLES
     assert learned.real_loads == calibration.real_loads
     assert learned.forecast_loads == pytest.approx(calibration.forecast_loads)
+
+
+def test_only_the_last_uses_of_a_long_history_are_learned_from() -> None:
+    """The daemon does it when it starts, and must not be late for that."""
+    state = State()
+    for number in range(30 * 100):
+        state = count_use(state, f"m{number % 30}", NOW + number * 3600.0)
+
+    assert learn(state.models, lambda _stats, _now: 20.0).samples <= MAX_LEARNED_USES

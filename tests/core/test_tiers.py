@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from modeld.core.compare import Trace
+from modeld.core.entities import State
 from modeld.core.replay import Load, Rules, Start, VirtualSsd
+from modeld.core.stats import count_use, uses_within
 from modeld.core.tiers import (
     CachePolicy,
     Decision,
@@ -80,6 +82,16 @@ def test_model_is_copied_from_the_third_use_in_a_week(uses: int, answer: str) ->
 
     assert decision.answer == answer
     assert f"{uses} uses in 7 days" in decision.reason
+
+
+@pytest.mark.parametrize(("age_days", "uses"), [(7.0, 2), (7.01, 1), (-1.0, 2)])
+def test_uses_are_counted_in_their_window(age_days: float, uses: int) -> None:
+    """S0-15: the border is inside, and a clock that was set back hides nothing."""
+    now = 1_767_571_200.0
+    state = count_use(State(), "m", now - age_days * 86_400)
+    stats = count_use(state, "m", now).models["m"]
+
+    assert uses_within(stats, 7.0, now) == uses
 
 
 @pytest.mark.parametrize(("gb", "answer"), [(70, "copy"), (70.1, "stay")])

@@ -30,6 +30,8 @@ MAX_FACTOR = 2.2
 """More would let one lucky week fill the SSD."""
 MIN_SAMPLES = 50
 MAX_PENDING = 10_000
+MAX_LEARNED_USES = 2_000
+"""The last ones of a history, which `learn` goes through in a tenth of a second."""
 
 
 class Forecast(Struct, frozen=True):
@@ -118,7 +120,7 @@ def learn(
         (stamp.timestamp(), model_id, position)
         for model_id, stats in models.items()
         for position, stamp in enumerate(stats.use_timestamps)
-    )
+    )[-MAX_LEARNED_USES:]
     calibration = Calibration()
     for now, model_id, position in uses:
         then = _as_it_was(models[model_id], position)
