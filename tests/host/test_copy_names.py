@@ -32,6 +32,12 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every copy read and written, also where the folder for tests could share blocks."""
+    monkeypatch.setattr("modeld.host.copy.sink.clone", lambda _source, _target: False)
+
+
 @pytest.fixture
 def copying() -> Iterator[Copying]:
     """Return a copier."""

@@ -24,6 +24,7 @@ from modeld.host.copy.ledger import Entry, Ledger, write_file
 from modeld.host.copy.tier import (
     PART_PREFIX,
     discard_part,
+    names_in,
     open_parent,
     open_part,
     opened,
@@ -85,7 +86,7 @@ def publish(place: Place, steps: Sequence[Step]) -> bool:
 
 def recover(root: int, work: int, ledger: Ledger) -> None:
     """Finish or take back what earlier daemons left; remove every unfinished copy."""
-    for name in os.listdir(work):
+    for name in names_in(work):
         if not name.startswith(PART_PREFIX):
             continue
         with contextlib.suppress(OSError, CopyFailed), open_part(work, name, make=False) as part:

@@ -185,7 +185,7 @@ def _make_work(root: int) -> None:
 
 def _write_marker(work: int) -> None:
     """Mark a folder as modeld's, unless something is in it already."""
-    strange = [name for name in os.listdir(work) if name != MARKER_NAME]
+    strange = [name for name in names_in(work) if name != MARKER_NAME]
     if strange:
         raise CopyFailed("refused", f"{WORK_NAME} was not made by modeld: {strange[0]} is in it")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -221,10 +221,17 @@ def open_part(work: int, name: str, *, make: bool) -> Iterator[int]:
         yield part
 
 
+def names_in(directory: int) -> list[str]:
+    """Return what is in a folder now."""
+    # Anew: on Btrfs a descriptor lists what was there when it was opened.
+    with opened(os.open(".", _DIRECTORY, dir_fd=directory)) as fresh, os.scandir(fresh) as entries:
+        return [entry.name for entry in entries]
+
+
 def discard_part(work: int, name: str, part: int) -> None:
     """Remove an unfinished copy, as far as it can be removed."""
     with contextlib.suppress(OSError):
-        for inner in os.listdir(part):
+        for inner in names_in(part):
             os.unlink(inner, dir_fd=part)
         os.rmdir(name, dir_fd=work)
 
