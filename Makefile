@@ -110,6 +110,7 @@ package:
 	$(note-new-directories)
 	@rm -rf $(DESTDIR)$(LIBDIR)
 	@cp -R daemon/modeld ctl/modelctl $(STAGE)$(LIBDIR)
+	@cp -R etc/scenarios $(STAGE)$(LIBDIR)/modeld/scenarios
 	@find $(STAGE)$(LIBDIR) -name __pycache__ -prune -exec rm -rf {} +
 	@$(PYTHON) -m compileall -q --invalidation-mode unchecked-hash -s $(STAGE) -p / $(STAGE)$(LIBDIR)
 	@for each in $(SCRIPTS); do printf '#!%s -I\n%s\n' $(INTERPRETER) \

@@ -79,6 +79,7 @@ def test_wheel_has_both_packages_and_nothing_of_the_tests(wheel: zipfile.ZipFile
     assert code >= MODULES
     assert {name.split("/")[0] for name in code} == {"modeld", "modelctl"}
     assert not [name for name in code if "__pycache__" in name]
+    assert {f"modeld/scenarios/{path.name}" for path in ROOT.glob("etc/scenarios/*")} <= code
 
 
 def test_wheel_carries_units_manual_and_example(wheel: zipfile.ZipFile) -> None:

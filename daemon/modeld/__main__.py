@@ -32,6 +32,7 @@ from modeld.host.journal import SystemJournal
 from modeld.host.notify import ServiceManager, listen_fds
 from modeld.host.probe import ServerProbe
 from modeld.host.scan import FileScanner
+from modeld.host.scenarios import ScenarioFolders
 from modeld.host.servers.direct import DirectServers
 from modeld.host.store import FileStore
 from modeld.host.watch import FolderWatcher
@@ -47,6 +48,9 @@ TICK_SECONDS = 1.0
 DRAIN_SECONDS = 8.0
 """For requests in flight, within the unit's TimeoutStopSec."""
 CLOSE_SECONDS = 2.0
+_PACKAGE = Path(__file__).resolve().parent
+SCENARIO_FOLDERS = (_PACKAGE / "scenarios", _PACKAGE.parents[1] / "etc" / "scenarios")
+"""Of an installation, and of a checkout."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -152,7 +156,8 @@ async def _serve(settings: Settings, config: Config) -> int:
     supervisor.world.pid = os.getpid()
     supervisor.world.device_environment = settings.environment
     inherited = listen_fds(settings.environment, os.getpid())
-    rpc = RpcServer(Handlers(supervisor), decoder(), ports.journal, LOOKS)
+    handlers = Handlers(supervisor, ScenarioFolders(SCENARIO_FOLDERS))
+    rpc = RpcServer(handlers, decoder(), ports.journal, LOOKS)
     gateway = Gateway(supervisor, config.gateway, ports.clock)
     _handle_signals(loop, supervisor, gateway)
     ticker = loop.create_task(_tick(supervisor))

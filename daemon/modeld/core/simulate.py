@@ -210,6 +210,7 @@ class _Run:
             load.model_id,
             f"{load.model_id} is used: from {place} in {took}, rank {rank:.1f}",
             rank=rank,
+            hit=float(access.hit),
         )
         self._decided(at, access, free)
 

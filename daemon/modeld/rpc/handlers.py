@@ -17,8 +17,11 @@ from modeld.core import events as ev
 from modeld.core.entities import ServerState
 from modeld.errors import Inactive, TimedOut
 from modeld.rpc.server import Send
+from modeld.rpc.simulation import Known, Library, Simulations
 from modeld.supervisor import views
+from modeld.supervisor.copies import SSD
 from modeld.supervisor.loop import Supervisor
+from modeld.supervisor.ranking import rules
 from modeld.version import VERSION
 from modeld.wire import cache as cache_messages
 from modeld.wire import codec
@@ -26,6 +29,7 @@ from modeld.wire import daemon as daemon_messages
 from modeld.wire import load as load_messages
 from modeld.wire import models as model_messages
 from modeld.wire import names as name_messages
+from modeld.wire import simulate as simulation_messages
 from modeld.wire.codec import Header
 from modeld.wire.common import Names, Selector
 
@@ -41,6 +45,7 @@ class Call:
     request: Any
     request_id: str
     send: Send
+    simulations: Simulations
 
 
 Function = Callable[[Call], Awaitable[Struct]]
@@ -266,6 +271,37 @@ async def rank(call: Call) -> Struct:
     return call.supervisor.cache_asks.rank(only)
 
 
+async def simulate(call: Call) -> Struct:
+    """Tell what would become of a scenario."""
+    return await call.simulations.simulate(call.request, known(call.supervisor))
+
+
+async def list_scenarios(call: Call) -> Struct:
+    """Tell which scenarios there are."""
+    return await call.simulations.scenarios(known(call.supervisor))
+
+
+def known(supervisor: Supervisor) -> Known:
+    """Return what a simulation may know; none of it ever changes."""
+    world, index = supervisor.world, supervisor.routes.index
+    sizes = {model.id: model.location.size_bytes for model in world.models.values()}
+    meant = {name: ids[0] for name, ids in index.items() if len(ids) == 1}
+    ssd = supervisor.cache.space.get(SSD)
+    copies = [
+        location.size_bytes
+        for model in world.models.values()
+        for location in model.locations
+        if location.tier == SSD and len(model.locations) > 1
+    ]
+    return Known(
+        rules=rules(world.config),
+        state=world.state,
+        sizes_bytes=sizes,
+        names={name: sizes[model_id] for name, model_id in meant.items() if model_id in sizes},
+        ssd_bytes=ssd.free_bytes + sum(copies) if ssd is not None else 0,
+    )
+
+
 async def subscribe(call: Call) -> Struct:
     """Send events as they happen, until the client leaves."""
     ask: daemon_messages.Subscribe = call.request
@@ -300,6 +336,8 @@ HANDLERS: dict[type[Struct], Function] = {
     cache_messages.ChangeCache: change_cache,
     cache_messages.VerifyCache: verify_cache,
     cache_messages.AskRank: rank,
+    simulation_messages.Simulate: simulate,
+    simulation_messages.ListScenarios: list_scenarios,
     daemon_messages.AskVersion: version,
     daemon_messages.Reload: reload,
     daemon_messages.Subscribe: subscribe,
@@ -318,6 +356,8 @@ LOOKS: frozenset[type[Struct]] = frozenset(
         load_messages.Wait,
         daemon_messages.AskVersion,
         daemon_messages.Subscribe,
+        simulation_messages.Simulate,
+        simulation_messages.ListScenarios,
         daemon_messages.AskLogs,
     }
 )
@@ -333,10 +373,11 @@ def decoder() -> "msgspec.msgpack.Decoder[Struct]":
 class Handlers:
     """Handles every request with one supervisor."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, scenarios: Library) -> None:
         self._supervisor = supervisor
+        self._simulations = Simulations(scenarios)
 
     async def __call__(self, request: Struct, header: Header, send: Send) -> Struct:
         """Handle one request."""
         function = HANDLERS[type(request)]
-        return await function(Call(self._supervisor, request, header.id, send))
+        return await function(Call(self._supervisor, request, header.id, send, self._simulations))
