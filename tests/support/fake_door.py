@@ -10,13 +10,16 @@ from modeld.core.entities import Header, Location, Model, ServerState
 from modeld.core.events import (
     Event,
     LoadAsked,
+    NamesAsked,
     RequestEnded,
     RequestMoved,
     RequestStarted,
     UnloadAsked,
 )
+from modeld.errors import UnknownName
 from modeld.supervisor.door import OnProgress, Route, Routes
 from modeld.wire.load import Loaded, Unloaded
+from modeld.wire.names import Named
 
 Loader = Callable[[LoadAsked, OnProgress | None], Awaitable[None]]
 
@@ -45,6 +48,8 @@ class FakeDoor:
         self.asked: list[LoadAsked] = []
         self.unloaded: list[str] = []
         """The ids of models that were asked to go."""
+        self.nicknames: set[str] = set()
+        """Those that were given through it."""
         self.loader: Loader | None = None
 
     def add(self, name: str, *names: str, model_id: str = "") -> Model:
@@ -98,6 +103,8 @@ class FakeDoor:
         """Load as the test says; unload at once."""
         if isinstance(event, UnloadAsked):
             return self._unload(event)
+        if isinstance(event, NamesAsked):
+            return self._name(event)
         assert isinstance(event, LoadAsked)
         assert self.loader is not None, "nobody expected a load"
         self.asked.append(event)
@@ -112,6 +119,19 @@ class FakeDoor:
         for model_id in models:
             self.gone(model_id)
         return Unloaded(models=models)
+
+    def _name(self, event: NamesAsked) -> Named:
+        index = dict(self.routes.index)
+        for name in event.change.delete_nicknames:
+            if name not in self.nicknames:
+                raise UnknownName(f"no nickname {name}")
+            self.nicknames.remove(name)
+            del index[name]
+        for name in event.change.add_nicknames:
+            self.nicknames.add(name)
+            index[name] = (event.selection.pattern,)
+        self.routes = replace(self.routes, index=index)
+        return Named(model=event.selection.pattern, changes=(), nicknames=(), slots=())
 
     def in_flight(self) -> dict[str, int]:
         """Return the requests that the loop thinks are running, by server, without the zeros."""
