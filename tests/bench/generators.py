@@ -14,7 +14,7 @@ night, on weekends less.  Sizes are drawn from the real ones, in g1 to g4 whatev
 
 These are the workloads that the policy was designed on, rebuilt from their published parameters;
 what was not published was chosen so that LRU, LFU, GDSF, Sieve and the offline bound come out as
-published, before the policy was run on them.
+published.  The gain policy had been run on an earlier version of them, on other seeds.
 """
 
 import json

@@ -5,6 +5,7 @@ import pytest
 from modeld.config.schema import Config, Models
 from modeld.core.entities import Exit, Found, Origin, Process, ServerState, State
 from modeld.core.events import (
+    BinaryProbed,
     FolderChanged,
     LoadAsked,
     NameChange,
@@ -16,7 +17,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.errors import Cancelled, Pinned, UnknownModel, Usage
-from modeld.supervisor.ports import Loaded
+from modeld.supervisor.ports import Loaded, no_binary
 from tests.supervisor.test_loads import UNTHROTTLED, load, named
 from tests.support.fake_ports import FakeMachine
 from tests.support.running import asynchronous
@@ -232,3 +233,16 @@ async def test_pin_of_a_model_that_is_only_remembered_can_be_taken_back() -> Non
     assert machine.store.saved[-1].pins == ()
     with pytest.raises(UnknownModel):
         await machine.request(PinAsked, selection=named("lost"), pinned=True)
+
+
+@asynchronous
+async def test_routes_say_what_keeps_every_model_from_being_loaded() -> None:
+    """Whoever waits for a modeld that can serve must not be told so too early, or too long."""
+    machine = FakeMachine(UNTHROTTLED)
+    assert machine.supervisor.routes.problem
+    await machine.start("tool")
+    assert not machine.supervisor.routes.problem
+
+    machine.emit(BinaryProbed(binary=no_binary("no llama-server was found")))
+    await machine.settle()
+    assert machine.supervisor.routes.problem == "no llama-server was found"

@@ -425,3 +425,19 @@ async def test_ssd_alone_is_no_cache() -> None:
 
     assert machine.copier.surveys == 0
     assert machine.copier.orders == []
+
+
+@asynchronous
+async def test_gain_policy_counts_the_present_use_as_the_simulator_does() -> None:
+    """Else a model would have to be used once for nothing before it is worth anything."""
+    config = replace(TIERED, cache=replace(TIERED.cache, policy="gain"))
+    machine = await tiered(config, big=used(2, 1))
+    machine.add("big", 4, tier="hdd1")
+    await machine.start()
+    machine.request(LoadAsked, selection=named("big"))
+    await machine.settle()
+
+    assert len(machine.copier.orders) == 1
+    reason = next(text for event, text in machine.journal.events if event == "copy-started")
+    assert "forecast" in reason
+    assert ">= 0" in reason

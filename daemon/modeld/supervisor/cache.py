@@ -8,27 +8,27 @@ where it lies, and that is said once.
 """
 
 import secrets
-from collections.abc import Sequence
 
 from modeld.core import tiers
-from modeld.core.entities import Location, Model
+from modeld.core.calibration import Calibration, forecast, learn, observe
+from modeld.core.entities import Model
 from modeld.core.events import CopyEnded, CopyMoved, FilesRemoved, SpaceMeasured
 from modeld.core.holdings import CachePolicy, Decision, Expiry, Holding, Space
 from modeld.core.rank import DAY_SECONDS, RankTerms
-from modeld.core.stats import note_copy, note_expiry
+from modeld.core.stats import count_use, note_copy, note_expiry
 from modeld.supervisor import settings
 from modeld.supervisor.copies import (
     SSD,
     Copy,
     files_of,
     on_ssd,
-    paths_below,
     progress,
     source_of,
 )
-from modeld.supervisor.ports import CopyOrder, Folder
-from modeld.supervisor.ranking import terms
+from modeld.supervisor.ports import CopyOrder
+from modeld.supervisor.ranking import rank_then, terms
 from modeld.supervisor.saving import Saver
+from modeld.supervisor.whereabouts import Whereabouts, ssd_folder
 from modeld.supervisor.world import World
 from modeld.units import MIB, format_bytes, format_duration
 
@@ -47,8 +47,8 @@ class Cache:
         self._saver = saver
         self.copies: dict[str, Copy] = {}
         self.space: dict[str, SpaceMeasured] = {}
-        self._leaving: set[str] = set()
-        """Files that are being removed: the catalogue may still show them, nobody may use them."""
+        self._calibration: Calibration | None = None
+        self.whereabouts = Whereabouts(world)
         self._surveyed_at = 0.0
         self._told = ""
         self._written: list[tuple[float, int]] = []
@@ -58,7 +58,7 @@ class Cache:
     @property
     def is_tiered(self) -> bool:
         """Whether there is an SSD with a slow tier behind it, measured and writable."""
-        return self._ssd() is not None and self._space() is not None
+        return ssd_folder(self._world) is not None and self._space() is not None
 
     def judge(self, model: Model, holding: Holding, policy: CachePolicy | None = None) -> Decision:
         """
@@ -70,17 +70,38 @@ class Cache:
             policy: The rules; the configured ones where None.
         """
         ranks = terms(self._world)
-        residents = [
+        residents = (
             self.holding(each, ranks)
             for each in self._world.models.values()
             if each.id != model.id and on_ssd(each) is not None
-        ]
+        )
+        policy = policy or settings.cache_policy(self._world.config)
         return tiers.decide(
             holding,
             residents,
             self._space() or Space(total_bytes=0, free_bytes=0),
-            policy or settings.cache_policy(self._world.config),
+            policy,
+            factor=self._factor(holding.uses) if policy.policy == "gain" else 1.0,
         )
+
+    def note_use(self, model_id: str) -> None:
+        """A use was counted: what was forecast can be held against what came."""
+        world, now = self._world, self._world.ports.clock.now()
+        if self._calibration is not None:
+            stats = world.stats_of(model_id)
+            fresh = forecast(model_id, stats.total_uses, rank_then(world, stats, now).rank, now)
+            self._calibration = observe(self._calibration, world.state.models, fresh)
+
+    def _factor(self, uses: int) -> float:
+        """Return what experience says to multiply a forecast with; learned once, then kept."""
+        world = self._world
+        if not world.config.cache.calibration:
+            return 1.0
+        if self._calibration is None:
+            self._calibration = learn(
+                world.state.models, lambda stats, now: rank_then(world, stats, now).rank
+            )
+        return self._calibration.factor(uses)
 
     def consider(self, model: Model, *, urgent: bool) -> Copy | None:
         """
@@ -102,7 +123,7 @@ class Cache:
 
     def begin(self, model: Model, decision: Decision, *, urgent: bool) -> Copy:
         """Expire what the decision names, then copy."""
-        world, folder = self._world, self._ssd()
+        world, folder = self._world, ssd_folder(self._world)
         assert folder is not None
         location = source_of(model)
         assert location is not None
@@ -129,7 +150,7 @@ class Cache:
 
     def expire(self, expiry: Expiry) -> None:
         """Remove a model's copy from the SSD, and say so in red."""
-        world, folder = self._world, self._ssd()
+        world, folder = self._world, ssd_folder(self._world)
         model = world.models.get(expiry.model_id)
         location = on_ssd(model) if model is not None else None
         if folder is None or location is None:
@@ -146,7 +167,7 @@ class Cache:
         )
         self._saver.observe(note_expiry(world.state, expiry.model_id, world.ports.clock.now()))
         paths = [*location.shard_paths]
-        self._leaving.update(paths)
+        self.whereabouts.leaving.update(paths)
         world.ports.copier.remove(expiry.model_id, folder.path, paths)
 
     def steer(self, copy: Copy, action: str) -> None:
@@ -163,62 +184,6 @@ class Cache:
                 copier.cancel(copy_id)
             case _:
                 del self.copies[copy_id]
-
-    def location(self, model: Model) -> Location:
-        """
-        Return the copy to serve from.
-
-        One on the SSD that may be damaged, since the machine went down without a word, is read
-        again first, and the model is served from the slow tier meanwhile.
-        """
-        folder, copier = self._ssd(), self._world.ports.copier
-        for location in model.locations if folder is not None else ():
-            assert folder is not None
-            if location.path in self._leaving:
-                continue
-            if location.tier == SSD and SSD not in self.space and source_of(model) is not None:
-                continue  # the list of our copies is not read yet
-            if location.tier != SSD or not copier.is_ours(folder.path, location.path):
-                return location
-            if copier.is_verified(folder.path, location.path):
-                return location
-            if source_of(model) is not None:
-                self.verify(location.shard_paths)
-        return source_of(model) or model.location
-
-    def own_paths(self, model: Model | None) -> tuple[str, ...]:
-        """Return the files on the SSD that modeld made, of one model or of all."""
-        folder = self._ssd()
-        models = [model] if model is not None else list(self._world.models.values())
-        return tuple(
-            path
-            for each in models
-            for location in filter(None, [on_ssd(each)])
-            for path in location.shard_paths
-            if folder is not None and self._world.ports.copier.is_ours(folder.path, path)
-        )
-
-    def verify(self, paths: Sequence[str]) -> None:
-        """Have copies read again."""
-        folder = self._ssd()
-        if folder is not None:
-            self._world.ports.copier.verify(folder.path, paths_below(folder.path, paths), False)
-
-    def remove_paths(self, paths: Sequence[str]) -> None:
-        """Remove damaged copies; their models are served from where else they lie."""
-        folder = self._ssd()
-        if folder is not None:
-            absolute = [f"{folder.path}/{path}" for path in paths]
-            self._world.ports.copier.remove("", folder.path, absolute)
-
-    def after_scan(self) -> None:
-        """Forget files that are gone for good."""
-        here = {path for model in self._world.models.values() for path in self._ssd_paths(model)}
-        self._leaving &= here
-
-    def _ssd_paths(self, model: Model) -> tuple[str, ...]:
-        location = on_ssd(model)
-        return location.shard_paths if location is not None else ()
 
     def sentences(self) -> tuple[str, ...]:
         """Return a sentence for each copy under way."""
@@ -271,7 +236,7 @@ class Cache:
                 model=copy.name,
                 bytes=copy.total_bytes,
             )
-            self._leaving.difference_update(
+            self.whereabouts.leaving.difference_update(
                 f"{copy.order.target_path}/{each.relative_path}" for each in copy.order.files
             )
             self._precache(copy)
@@ -291,6 +256,7 @@ class Cache:
     def on_space(self, event: SpaceMeasured) -> None:
         """The SSD was measured."""
         self.space[event.tier] = event
+        self.whereabouts.is_surveyed = True
         if event.problem:
             self._tell_once(f"the SSD can't be written: {event.problem}; models are served "
                             "from where they are", event.tier)  # fmt: skip
@@ -305,7 +271,7 @@ class Cache:
 
     def survey(self) -> None:
         """Have the SSD measured."""
-        folder = self._ssd()
+        folder = ssd_folder(self._world)
         self._surveyed_at = self._world.ports.clock.monotonic()
         if folder is not None and self._world.config.storage.hdd_paths:
             self._world.ports.copier.survey(folder)
@@ -342,18 +308,23 @@ class Cache:
     ) -> Holding:
         """Return a model as the policy sees it; `using` counts the use that is beginning."""
         world = self._world
-        ranks = terms(world) if ranks is None else ranks
+        now = world.ports.clock.now()
+        if using:  # what the present use makes of its rank: else a first use would look like none
+            counted = count_use(world.state, model.id, now).models[model.id]
+            rank = rank_then(world, counted, now)
+        else:
+            rank = (terms(world) if ranks is None else ranks)[model.id]
         stats, here, source = world.stats_of(model.id), on_ssd(model), source_of(model)
-        folder = self._ssd()
+        folder = ssd_folder(self._world)
         policy = settings.cache_policy(world.config)
-        oldest = world.ports.clock.now() - policy.promote_window_days * DAY_SECONDS
+        oldest = now - policy.promote_window_days * DAY_SECONDS
         recent = sum(each.timestamp() >= oldest for each in stats.use_timestamps)
         return Holding(
             model_id=model.id,
             name=world.label(model.id),
             size_bytes=(here or source or model.location).size_bytes,
-            rank=ranks[model.id].rank,
-            idle_days=ranks[model.id].idle_days,
+            rank=rank.rank,
+            idle_days=rank.idle_days,
             uses=stats.total_uses + using,
             recent_uses=recent + using,
             source_tier=source.tier if source else "",
@@ -365,13 +336,6 @@ class Cache:
             pinned=model.id in world.state.pins,
             copying=self.copy_of(model.id) is not None,
         )
-
-    def _ssd(self) -> Folder | None:
-        """Return the SSD's folder, where there is one and a slow tier beside it."""
-        folders = settings.folders(self._world.config, self._world.home)
-        if len(folders) < 2 or folders[0].tier != SSD:
-            return None
-        return folders[0]
 
     def _space(self) -> Space | None:
         """Return what the SSD has, less what copies under way will take; None while unknown."""

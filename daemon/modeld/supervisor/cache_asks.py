@@ -63,7 +63,7 @@ class CacheAsks:
                 priority=3,
             )
         if event.damaged:
-            self._cache.remove_paths(event.damaged)
+            self._cache.whereabouts.remove_paths(event.damaged)
         reply = wire.CacheVerified(intact=event.intact, damaged=event.damaged, error=event.error)
         waiting, self._verifying = self._verifying, []
         for request_id in waiting:
@@ -137,12 +137,12 @@ class CacheAsks:
         """Have copies read again; answered when they are."""
         if len(self._verifying) >= MAX_VERIFICATIONS:
             raise Busy("enough verifications are under way", retry_after_s=10)
-        paths = self._cache.own_paths(model)
+        paths = self._cache.whereabouts.own_paths(model)
         if not paths:
             self._world.answer(request_id, wire.CacheVerified())
             return
         self._verifying.append(request_id)
-        self._cache.verify(paths)
+        self._cache.whereabouts.verify(paths)
 
     # --- looking -----------------------------------------------------------------------------
 

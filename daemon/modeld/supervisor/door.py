@@ -41,6 +41,8 @@ class Routes(Struct, frozen=True, kw_only=True):
     """By model id; only those that start, load or are ready."""
     default_model: str = ""
     """The name that a request without one means; empty where none is configured."""
+    problem: str = ""
+    """What keeps every model from being loaded, a sentence; empty when nothing does."""
 
     def find(self, name: str) -> Model:
         """

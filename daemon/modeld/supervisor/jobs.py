@@ -155,7 +155,7 @@ class Jobs:
             return None
         if world.binary.problem:
             return self._fail(job, ServerFailed(world.binary.problem, hint=BINARY_HINT))
-        location = self._cache.location(model)
+        location = self._cache.whereabouts.location(model)
         record = launch_record(
             world,
             job.want,
@@ -233,6 +233,7 @@ class Jobs:
             now, model_id = world.ports.clock.now(), server.record.model_id
             after = note_regret(count_use(world.state, model_id, now), model_id, now)
             self._saver.observe(after)
+            self._cache.note_use(model_id)
         job = world.job_of_server(server.id)
         if job is None:
             return

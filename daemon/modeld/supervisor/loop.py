@@ -227,7 +227,7 @@ class Supervisor:
         self._published = ()
         self._publish()
         self._take_deferred()
-        self.cache.after_scan()
+        self.cache.whereabouts.after_scan()
         self._surveyed.set()
         self._scanned.set()
 
@@ -354,6 +354,7 @@ class Supervisor:
             world.state.nicknames,
             world.state.slots,
             world.config.models.default,
+            world.problem,
             tuple((each.id, each.state) for each in world.servers.values()),
             # no route shows them; whoever waits for a model is told when its load has failed
             tuple(job.want.model_id for job in world.jobs),
@@ -373,6 +374,7 @@ class Supervisor:
             models=world.models,
             servers=self._routes_of_servers(tuple(world.servers.values())),
             default_model=world.config.models.default,
+            problem=world.problem,
         )
         # wakes everybody who waits now; whoever waits later waits for the next change
         self._changed.set()

@@ -32,6 +32,8 @@ from modeld.supervisor.ports import Ports
 from modeld.wire.codec import Progress
 from modeld.wire.load import Candidate
 
+LOOKING = "modeld looks at its disks and its engine first"
+
 
 class Phase(Enum):
     """How far a load has come."""
@@ -168,7 +170,7 @@ class World:
     waiters: dict[str, Waiter] = field(default_factory=dict)
     deferred: list[LoadAsked] = field(default_factory=list)
     """Requests that came before the first look at the disks."""
-    routes: Routes = field(default_factory=Routes)
+    routes: Routes = field(default_factory=lambda: Routes(problem=LOOKING))
     on_config: list[Callable[[Config], object]] = field(default_factory=list)
     """Called with every new configuration: for the doors, which read their own part."""
     gateway_addresses: tuple[str, ...] = ()
@@ -180,6 +182,15 @@ class World:
 
     def __post_init__(self) -> None:
         self.started_at = self.ports.clock.monotonic()
+
+    @property
+    def problem(self) -> str:
+        """What keeps every model from being loaded, a sentence; empty when nothing does."""
+        if self.stopping:
+            return "modeld is stopping"
+        if not self.surveyed or self.binary is None:
+            return LOOKING
+        return self.binary.problem
 
     # --- answering ---------------------------------------------------------------------------
 
