@@ -269,6 +269,9 @@ def _reread(
             return ConfigRead(request_id=request_id, config=read_config(settings))
         except ModeldError as error:
             return ConfigRead(request_id=request_id, config=None, error=error)
+        except Exception as error:  # noqa: BLE001 (a bug there must not leave a reload unanswered)
+            invalid = ConfigInvalid(f"the configuration could not be read: {error!r}")
+            return ConfigRead(request_id=request_id, config=None, error=invalid)
 
     future = loop.run_in_executor(None, read)
     future.add_done_callback(lambda done: supervisor.submit(done.result()))

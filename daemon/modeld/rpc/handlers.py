@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
-from modeld.errors import Inactive, TimedOut
+from modeld.errors import Busy, Inactive, TimedOut
 from modeld.rpc.server import Send
 from modeld.rpc.simulation import Known, Library, Simulations
 from modeld.supervisor import views
@@ -33,6 +33,8 @@ from modeld.wire import simulate as simulation_messages
 from modeld.wire.codec import Header
 from modeld.wire.common import Names, Selector
 
+MAX_SUBSCRIPTIONS = 64
+"""Each keeps one of the places for requests until its client leaves."""
 REFRESH_SECONDS = 10.0
 """How long `list --refresh` waits for the disks."""
 
@@ -310,10 +312,14 @@ async def subscribe(call: Call) -> Struct:
         call.send(event)
     if not ask.follow:
         return load_messages.Done()
+    if call.supervisor.subscriptions >= MAX_SUBSCRIPTIONS:
+        raise Busy(f"{MAX_SUBSCRIPTIONS} programs follow the events already", retry_after_s=10)
+    call.supervisor.subscriptions += 1
     unsubscribe = journal.subscribe(call.send)
     try:
         await asyncio.get_running_loop().create_future()
     finally:
+        call.supervisor.subscriptions -= 1
         unsubscribe()
     raise AssertionError("a subscription ends by being cancelled")
 
@@ -359,6 +365,9 @@ LOOKS: frozenset[type[Struct]] = frozenset(
         simulation_messages.Simulate,
         simulation_messages.ListScenarios,
         daemon_messages.AskLogs,
+        cache_messages.ShowCache,
+        cache_messages.PlanCache,
+        cache_messages.AskRank,
     }
 )
 """Requests that change nothing: they may be handled twice, and their answers are large."""
