@@ -64,9 +64,8 @@ def test_health_answers_head_without_a_body() -> None:
 @pytest.mark.parametrize(
     ("line", "status", "allow"),
     [
-        (b"GET /", 404, None),
         (b"GET /slots", 404, None),
-        (b"POST /props", 404, None),
+        (b"POST /props", 405, "get, head"),
         (b"GET /v1/models/", 404, None),
         (b"GET /v1/../v1/models", 404, None),
         (b"GET /v1/%6dodels", 404, None),

@@ -121,7 +121,7 @@ class _Meta(Struct, frozen=True, kw_only=True):
     ftype: str
 
 
-class _Listed(Struct, frozen=True, kw_only=True):
+class Listed(Struct, frozen=True, kw_only=True):
     """One model; `status` and `meta` are llama.cpp's additions to OpenAI's."""
 
     id: str
@@ -135,7 +135,7 @@ class _Listed(Struct, frozen=True, kw_only=True):
 
 class _List(Struct, frozen=True, kw_only=True):
     object: str = "list"
-    data: list[_Listed]
+    data: list[Listed]
 
 
 def _names(routes: Routes) -> Mapping[str, list[str]]:
@@ -147,11 +147,16 @@ def _names(routes: Routes) -> Mapping[str, list[str]]:
     return names
 
 
-def _listed(routes: Routes, model: Model, names: list[str]) -> _Listed:
+def shown_name(routes: Routes, model: Model) -> str:
+    """Return what people call a model; its id where they call several so."""
+    return model.name if routes.index.get(model.name) == (model.id,) else model.id
+
+
+def _listed(routes: Routes, model: Model, names: list[str]) -> Listed:
     route = routes.servers.get(model.id)
-    shown = model.name if model.name in names else model.id
+    shown = shown_name(routes, model)
     header = model.header
-    return _Listed(
+    return Listed(
         id=shown,
         aliases=sorted(name for name in names if name != shown),
         created=model.location.mtime_ns // 1_000_000_000,
@@ -168,13 +173,16 @@ def _listed(routes: Routes, model: Model, names: list[str]) -> _Listed:
     )
 
 
-def list_models(call: Call) -> Answer:
-    """Answer with every model, by the name that people use."""
-    routes = call.door.routes
+def listed_models(routes: Routes) -> list[Listed]:
+    """Return every model, by the name that people use."""
     names = _names(routes)
     models = sorted(routes.models.values(), key=lambda model: model.id)
-    listed = [_listed(routes, model, names[model.id]) for model in models]
-    return Answer(body=_encoder.encode(_List(data=listed)))
+    return [_listed(routes, model, names[model.id]) for model in models]
+
+
+def list_models(call: Call) -> Answer:
+    """Answer with every model."""
+    return Answer(body=_encoder.encode(_List(data=listed_models(call.door.routes))))
 
 
 def show_model(call: Call) -> Answer:
@@ -214,8 +222,8 @@ def _passed_on(path: str, server_path: str = "") -> Row:
     return Row(method="POST", path=path, dialect=OPENAI, action=action)
 
 
-# llama-server has each of these under several names, and two of them, without `/v1`, for answers
-# of its own: see `native`.
+# llama-server has each of these under several names; without `/v1`, completions and embeddings
+# are answered in its own way: see `native`.
 # fmt: off
 ROWS = (
     Row(method="GET",  path="/health",                  dialect=OPENAI, action=Local(health)),

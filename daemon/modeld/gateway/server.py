@@ -13,7 +13,7 @@ from email.utils import formatdate
 
 from modeld.config.schema import Gateway as Settings
 from modeld.errors import AddressInUse, ConfigInvalid
-from modeld.gateway import anthropic, ollama, openai
+from modeld.gateway import anthropic, management, native, ollama, openai
 from modeld.gateway.connection import Connection, Hall
 from modeld.gateway.guard import Address, Guard, Limits, parse_address, require_loopback
 from modeld.gateway.http import header_line
@@ -22,7 +22,13 @@ from modeld.gateway.table import Row, Table
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
 
-ROWS: tuple[Row, ...] = (*openai.ROWS, *ollama.ROWS, *anthropic.ROWS)
+ROWS: tuple[Row, ...] = (
+    *openai.ROWS,
+    *anthropic.ROWS,
+    *ollama.ROWS,
+    *native.ROWS,
+    *management.ROWS,
+)
 """Every route; a dialect adds its own here."""
 BACKLOG = 512
 DRAIN_POLL_SECONDS = 0.02

@@ -1,0 +1,202 @@
+"""
+What manages models over HTTP: llama.cpp's router, llama-swap and KAREN, and `/ready`.
+
+A load here is a program's: it waits for room and replaces nothing that somebody promised to
+keep.  An unload lets requests in flight end, and refuses pinned models.  No GET keeps a model
+loaded.  Whatever takes long is answered before clients give up, and goes on.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+
+import msgspec
+from msgspec import Struct
+
+from modeld.core.entities import Model, ServerState
+from modeld.gateway import fields
+from modeld.gateway.http import Answer, Problem
+from modeld.gateway.openai import OPENAI, Listed, listed_models, shown_name
+from modeld.gateway.table import Call, Local, Row
+from modeld.supervisor.door import Routes
+
+ANSWER_SECONDS = 10.0
+"""Clients of llama.cpp's router, which answers at once, give up after 15."""
+_encoder = msgspec.json.Encoder()
+
+
+class _Named(fields.Checked, kw_only=True):
+    """A model by whichever key: the router's `model`, KAREN's `model_id` or `name`."""
+
+    model_id: str | None = None
+    name: str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Named)
+
+
+class _Status(Struct, frozen=True):
+    value: str
+
+
+class _Done(Struct, frozen=True, kw_only=True):
+    success: bool = True
+    model: str
+    status: _Status
+
+
+class _Current(Struct, frozen=True):
+    id: str | None
+
+
+class _Models(Struct, frozen=True, kw_only=True):
+    """What the three of them expect below one path."""
+
+    object: str = "list"
+    data: list[Listed]
+    available: list[str]
+    loaded: list[str]
+    current: _Current
+
+
+class _Running(Struct, frozen=True, kw_only=True):
+    """One server, as llama-swap has it; what is nobody's business over HTTP is empty."""
+
+    model: str
+    state: str
+    cmd: str = ""
+    proxy: str = ""
+    ttl: int = 0
+    name: str = ""
+    description: str = ""
+
+
+class _AllRunning(Struct, frozen=True):
+    running: list[_Running]
+
+
+def list_models(call: Call) -> Answer:
+    """Answer with all models, those that are loaded, and the one in use."""
+    routes = call.door.routes
+    listed = listed_models(routes)
+    loaded = [each.id for each in listed if each.status.value == "loaded"]
+    models = _Models(
+        data=listed,
+        available=[each.id for each in listed],
+        loaded=loaded,
+        current=_Current(_current(routes)),
+    )
+    return Answer(body=_encoder.encode(models))
+
+
+def _current(routes: Routes) -> str | None:
+    """Return the default model where it is loaded, else the one that was started last."""
+    ready = [each for each in routes.servers if routes.ready(each) is not None]
+    default = routes.index.get(routes.default_model, ())
+    chosen = next((each for each in default if each in ready), ready[-1] if ready else "")
+    return shown_name(routes, routes.models[chosen]) if chosen in routes.models else None
+
+
+async def load(call: Call) -> Answer:
+    """Load a model; answer when it is ready, or that it loads where that takes long."""
+    model = _find(call, _name_in(call))
+    task = call.begin_load(model)
+    await asyncio.wait({task}, timeout=ANSWER_SECONDS)
+    if not task.done():
+        return _done(call, model, "loading")
+    task.result()
+    return _done(call, model, "loaded")
+
+
+async def unload(call: Call) -> Answer:
+    """Unload the model that the path names, or else the body."""
+    model = _find(call, call.argument or _name_in(call))
+    is_gone = await _within_reason(call.unload(model))
+    return _done(call, model, "unloaded" if is_gone else "unloading")
+
+
+async def unload_as_llama_swap(call: Call) -> Answer:
+    """Unload the model that the path names."""
+    await _within_reason(call.unload(_find(call, call.argument)))
+    return _ok()
+
+
+async def unload_all(call: Call) -> Answer:
+    """Unload everything but the pinned."""
+    await _within_reason(call.unload(None))
+    return Answer(body=b'{"msg":"ok"}')
+
+
+async def unload_all_by_get(call: Call) -> Answer:
+    """Do so for a GET, unless a web page had it sent: an image's address is enough for that."""
+    if call.head.headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
+        raise Problem(403, "a page may not unload models")
+    await unload_all(call)
+    return _ok()
+
+
+def list_running(call: Call) -> Answer:
+    """Answer with the servers that are ready or on their way."""
+    routes = call.door.routes
+    running = [
+        _Running(
+            model=shown_name(routes, routes.models[each]) if each in routes.models else each,
+            state="ready" if route.state is ServerState.READY else "starting",
+        )
+        for each, route in routes.servers.items()
+    ]
+    return Answer(body=_encoder.encode(_AllRunning(running)))
+
+
+def ready(call: Call) -> Answer:
+    """Answer that models can be loaded; a 503 says what keeps them from it."""
+    if call.door.routes.problem:
+        raise Problem(503, call.door.routes.problem, code="unavailable", kind="server_error")
+    return Answer(body=b'{"status":"ok"}')
+
+
+def _name_in(call: Call) -> str:
+    found = fields.read(_decoder, call.body)
+    return found.model or found.model_id or found.name or ""
+
+
+def _find(call: Call, name: str) -> Model:
+    if not name:
+        raise Problem(400, "model name is missing from the request")
+    return call.door.routes.find(name)
+
+
+async def _within_reason(work: Awaitable[None]) -> bool:
+    """Return whether it is done already; what was begun goes on."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await work
+            return True
+    return False
+
+
+def _done(call: Call, model: Model, status: str) -> Answer:
+    name = shown_name(call.door.routes, model)
+    return Answer(body=_encoder.encode(_Done(model=name, status=_Status(status))))
+
+
+def _ok() -> Answer:
+    return Answer(body=b"OK", content_type=b"text/plain; charset=utf-8")
+
+
+_UNLOAD_ALL = Local(unload_all_by_get)
+_UNLOAD_ONE = Local(unload_as_llama_swap)
+
+# fmt: off
+ROWS = (
+    Row(method="GET",  path="/ready",               dialect=OPENAI, action=Local(ready)),
+    Row(method="GET",  path="/models",              dialect=OPENAI, action=Local(list_models)),
+    Row(method="POST", path="/models/load",         dialect=OPENAI, action=Local(load)),
+    Row(method="POST", path="/models/unload",       dialect=OPENAI, action=Local(unload)),
+    Row(method="POST", path="/models/unload/*",     dialect=OPENAI, action=Local(unload)),
+    Row(method="GET",  path="/running",             dialect=OPENAI, action=Local(list_running)),
+    Row(method="GET",  path="/unload",              dialect=OPENAI, action=_UNLOAD_ALL),
+    Row(method="POST", path="/api/models/unload",   dialect=OPENAI, action=Local(unload_all)),
+    Row(method="POST", path="/api/models/unload/*", dialect=OPENAI, action=_UNLOAD_ONE),
+)
+# fmt: on
