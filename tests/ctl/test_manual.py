@@ -34,6 +34,7 @@ from modeld.wire.models import (
     StatusReport,
 )
 from modeld.wire.names import Named
+from modeld.wire.simulate import EventRow, PolicyRow, SimulationReport, SimulationSummary
 
 PAGE = (Path(__file__).parents[2] / "man" / "modelctl.1").read_text()
 NAMES = [command.name for command in COMMANDS]
@@ -53,6 +54,10 @@ STRUCTS: dict[str, type[Struct]] = {
     "Cm cache plan": CacheChanged,
     "Cm cache verify": CacheVerified,
     "Cm rank": RankReport,
+    "Cm simulate": SimulationReport,
+    "Em simulated_event": EventRow,
+    "Em summary": SimulationSummary,
+    "Em comparison": PolicyRow,
     "Em tier": TierRow,
     "Em copy": CopyRow,
     "Em decision": CacheDecision,

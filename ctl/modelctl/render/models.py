@@ -106,7 +106,7 @@ def tier_mark(model: ModelRow, now: float) -> str:
     """
     Return where the copies are, in llama-pack's marks.
 
-    `SSD` used in the last week, `ssd` not, `HDD1` a permanent copy, `***` on the SSD alone, `st`
+    `{SSD}` used enough to be there, `SSD` used in the last week, `ssd` not, `HDD1` a permanent copy, `***` on the SSD alone, `st`
     only remembered.
     """
     if not model.tiers:
@@ -114,6 +114,8 @@ def tier_mark(model: ModelRow, now: float) -> str:
     age_seconds = seconds_since(model.last_used, now)
     hot = age_seconds is not None and age_seconds <= HOT_DAYS * 86400
     marks = [("SSD" if hot else "ssd") if tier == "ssd" else tier.upper() for tier in model.tiers]
+    if model.wanted_on_ssd:
+        marks.insert(0, "{SSD}")
     return "+".join(marks) + ("***" if model.tiers == ("ssd",) else "")
 
 
@@ -188,6 +190,7 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
         f"  engine   {reply.binary or 'none found'}",
         f"  servers  {reply.binary_version or 'version unknown'}, started by {starter}",
         f"  disks    {_disks(reply)}",
+        *(f"  copying  {clean(sentence.removeprefix('copy '))}" for sentence in reply.copying),
         *([f"  state    NOT SAVED {reply.saved}"] if reply.saved else []),
         "",
         *_memory_lines(reply),

@@ -1,6 +1,6 @@
 """Commands about the tiers: what lies on the SSD, what is copied there, and why."""
 
-from modelctl.table.kit import MODEL, SELECT, Command, Option
+from modelctl.table.kit import MODEL, SELECT, Argument, Command, Option
 
 _DRY_RUN = Option(("--dry-run",), "tell what would be done, and why")
 _COPY_OF = "Without a model: every copy under way."
@@ -106,5 +106,37 @@ COMMANDS: tuple[Command, ...] = (
             ("modelctl rank", "every model"),
             ("modelctl rank --explain tool", "why it has the rank that it has"),
         ),
+    ),
+    Command(
+        "simulate",
+        "Disks",
+        "play a scenario through the policy of the SSD",
+        "simulate.simulate",
+        "Touches no disk, process or statistics.  Without a scenario: which there are.  Exit "
+        "status 1 where one does not end as it expects.",
+        aliases=("sim",),
+        arguments=(Argument("SCENARIO", "a name, a pattern, a list of times, or a file", "?"),),
+        options=(
+            Option(("--history",), "all uses that modeld remembers, on an empty SSD"),
+            Option(("--policy",), "by which rules", "POLICY", choices=("documented", "gain")),
+            Option(
+                ("--what-if",), "with another setting of the policy", "KEY=VALUE", repeated=True
+            ),
+            Option(
+                ("--ssd-free", "--sim-ssd-free"),
+                "the room on the SSD",
+                "SIZE",
+                key="ssd_free",
+                kind="size",
+            ),
+            Option(("--compare",), "how other policies would do"),
+            Option(("--svg",), "draw what lay on the SSD into a file", "FILE"),
+        ),
+        examples=(
+            ("modelctl simulate builtin1", "one of the scenarios that come with modeld"),
+            ("modelctl simulate 'a:40g=0s/1h,1d,2d; b:8g=10d'", "uses as they come to mind"),
+            ("modelctl simulate --history --compare", "which policy suits your own weeks?"),
+        ),
+        timeout_s=120,
     ),
 )
