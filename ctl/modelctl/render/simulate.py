@@ -69,8 +69,8 @@ def _summary(reply: SimulationReport, screen: Screen) -> str:
         f"{summary.from_ssd} of {summary.uses} uses from the SSD,"
         f" {format_duration(summary.seconds_saved)} saved,"
         f" {format_duration(summary.seconds_waited)} waited",
-        f"{summary.copies} copies ({format_bytes(summary.copied_bytes)}),"
-        f" {summary.expiries} expiries, {summary.failed} without room",
+        f"{format_bytes(summary.copied_bytes)} copied (copies: {summary.copies},"
+        f" expiries: {summary.expiries}, without room: {summary.failed})",
         f"on the SSD at the end: {paint(kept, OUTCOMES['keep'], screen)}",
     ]
     return "\n" * screen.terminal + "".join(f"{line}\n" for line in lines)
