@@ -17,10 +17,11 @@ class EventTooLong(Exception):
 class EventReader:
     """Takes bytes, gives the data of each event; None for a comment, which shows life."""
 
-    __slots__ = ("_data", "_held")
+    __slots__ = ("_bytes", "_data", "_held")
 
     def __init__(self) -> None:
         self._held = b""
+        self._bytes = 0
         self._data: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
@@ -32,17 +33,23 @@ class EventReader:
         """
         *lines, self._held = (self._held + data).split(b"\n")
         for line in lines:
+            _check(len(line))
             yield from self._line(line.removesuffix(b"\r"))
-        if len(self._held) > MAX_EVENT_BYTES:
-            raise EventTooLong
+        _check(len(self._held))
 
     def _line(self, line: bytes) -> Iterator[bytes | None]:
         if line.startswith(b"data:"):
             self._data.append(line[5:].removeprefix(b" "))
-            if sum(map(len, self._data)) + len(self._data) > MAX_EVENT_BYTES:
-                raise EventTooLong
+            self._bytes += len(line)
+            _check(self._bytes)
         elif line.startswith(b":"):
             yield None
         elif not line and self._data:
             data, self._data = b"\n".join(self._data), []
+            self._bytes = 0
             yield data
+
+
+def _check(size_bytes: int) -> None:
+    if size_bytes > MAX_EVENT_BYTES:
+        raise EventTooLong

@@ -10,7 +10,6 @@ one back but never a file.  No sockets here.
 import itertools
 from typing import Final
 
-from modeld.core.entities import Model
 from modeld.core.events import NameChange, NamesAsked, Selection
 from modeld.errors import UnknownName
 from modeld.gateway import ollama_requests as requests
@@ -62,8 +61,8 @@ def chat(call: Call) -> Wanted:
         raise Problem(400, f"{model.name}: the model does not support tools")
     teller = Teller(ask.model or model.name, call.clock, is_chat=True)
     if not ask.messages:
-        return _instead(ask, model, teller)
-    return _relayed(ask, model, teller, (CHAT_PATH, requests.chat_body(ask)))
+        return _instead(ask, teller)
+    return _relayed(ask, teller, (CHAT_PATH, requests.chat_body(ask)))
 
 
 def generate(call: Call) -> Wanted:
@@ -76,10 +75,10 @@ def generate(call: Call) -> Wanted:
         raise Problem(400, "the template of a model is its file's; requests can't replace it")
     teller = Teller(ask.model or model.name, call.clock, is_chat=False)
     if not ask.prompt and not ask.images:
-        return _instead(ask, model, teller)
+        return _instead(ask, teller)
     if ask.raw or not (model.header.has_chat_template or ask.images):
-        return _relayed(ask, model, teller, ("/v1/completions", requests.raw_body(ask)))
-    return _relayed(ask, model, teller, (CHAT_PATH, requests.prompt_body(ask)))
+        return _relayed(ask, teller, ("/v1/completions", requests.raw_body(ask)))
+    return _relayed(ask, teller, (CHAT_PATH, requests.prompt_body(ask)))
 
 
 def embed(call: Call) -> Wanted:
@@ -101,7 +100,7 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
     if not ask.texts:
         instead = Instead(is_load=True, body=lambda: embeddings(teller, (), 0, is_single=is_single))
         return Wanted(
-            model=model.id,
+            model=ask.model or "",
             is_stream=False,
             path="",
             body=b"",
@@ -109,7 +108,7 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
             unload_after=seconds == 0,
         )
     return Wanted(
-        model=model.id,
+        model=ask.model or "",
         is_stream=False,
         path="/v1/embeddings",
         body=requests.embed_body(ask),
@@ -118,10 +117,10 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
     )
 
 
-def _relayed(ask: requests.Ask, model: Model, teller: Teller, to: tuple[str, bytes]) -> Wanted:
+def _relayed(ask: requests.Ask, teller: Teller, to: tuple[str, bytes]) -> Wanted:
     path, body = to
     return Wanted(
-        model=model.id,
+        model=ask.model or "",
         is_stream=ask.is_stream,
         path=path,
         body=body,
@@ -130,11 +129,11 @@ def _relayed(ask: requests.Ask, model: Model, teller: Teller, to: tuple[str, byt
     )
 
 
-def _instead(ask: requests.Ask, model: Model, teller: Teller) -> Wanted:
+def _instead(ask: requests.Ask, teller: Teller) -> Wanted:
     is_load = requests.keep_alive_seconds(ask.keep_alive) != 0
     reason = "load" if is_load else "unload"
     return Wanted(
-        model=model.id,
+        model=ask.model or "",
         is_stream=ask.is_stream,
         path="",
         body=b"",

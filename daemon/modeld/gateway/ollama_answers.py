@@ -245,6 +245,8 @@ class Words:
 
     def piece(self, data: bytes) -> bytes:
         """Return the lines for these bytes."""
+        if self._is_over:
+            return b""
         lines: list[bytes] = []
         try:
             for event in self._events.feed(data):

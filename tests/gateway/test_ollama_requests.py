@@ -1,0 +1,133 @@
+"""Ollama's requests in a llama-server's words."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeld.gateway import ollama_requests as requests
+from modeld.gateway.http import Problem
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        (0, 0),
+        (300, 300),
+        (1.5, 1.5),
+        (-1, -1),
+        ("0", 0),
+        ("0s", 0),
+        ("300", 300),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("500ms", 0.5),
+        ("-1", -1),
+        ("-1m", -60),
+        ("+2s", 2),
+        (".5s", 0.5),
+        ("10\u00b5s", 1e-5),
+    ],
+)
+def test_keep_alive_is_read_in_all_its_forms(
+    value: float | str | None, seconds: float | None
+) -> None:
+    """Clients use every one of them."""
+    assert requests.keep_alive_seconds(value) == pytest.approx(seconds)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("0123456789.-+hmsn\u00b5 x\u0663", max_size=12))
+def test_keep_alive_is_a_duration_or_refused(text: str) -> None:
+    """Never a bug."""
+    with contextlib.suppress(Problem):
+        assert isinstance(requests.keep_alive_seconds(text), float)
+
+
+@pytest.mark.parametrize("body", [b'{"keep_alive":true}', b'{"keep_alive":[1]}', b"[]", b"{"])
+def test_what_makes_no_sense_is_refused(body: bytes) -> None:
+    """With 400, before any model is loaded."""
+    with pytest.raises(Problem) as raised:
+        requests.read_chat(body)
+
+    assert raised.value.status == 400
+
+
+def test_a_stream_is_wanted_unless_it_is_refused() -> None:
+    """Ollama's default is the opposite of OpenAI's."""
+    assert requests.read_chat(b"{}").is_stream
+    assert requests.read_chat(b'{"stream":null}').is_stream
+    assert not requests.read_chat(b'{"stream":false}').is_stream
+
+
+def test_every_option_reaches_the_server_by_its_name_there() -> None:
+    """And what belongs to the load does not."""
+    options = {
+        "num_predict": -1,
+        "num_keep": 4,
+        "num_ctx": 8192,
+        "num_thread": 4,
+        "top_k": 40,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repeat_penalty": 1.1,
+        "repeat_last_n": -1,
+        "presence_penalty": 0.5,
+        "mirostat": 2,
+        "seed": 42,
+        "stop": "a",
+    }
+    ask = requests.read_generate(json.dumps({"prompt": "x", "options": options}).encode())
+
+    body = json.loads(requests.raw_body(ask))
+
+    assert body.pop("prompt") == "x"
+    assert body.pop("stream") is True
+    assert body.pop("stream_options") == {"include_usage": True}
+    expected = {k: v for k, v in options.items() if k not in {"num_ctx", "num_thread"}}
+    expected["n_predict"] = expected.pop("num_predict")
+    expected["n_keep"] = expected.pop("num_keep")
+    assert body == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"), [("/9j/AA==", "jpeg"), ("R0lGAA==", "gif"), ("UklGAA==", "webp")]
+)
+def test_pictures_become_data(image: str, kind: str) -> None:
+    """A server fetches nothing for whoever wrote the prompt."""
+    ask = requests.read_generate(json.dumps({"prompt": "x", "images": [image]}).encode())
+
+    message = json.loads(requests.prompt_body(ask))["messages"][0]
+
+    assert message["content"][1]["image_url"]["url"] == f"data:image/{kind};base64,{image}"
+
+
+def test_results_of_tools_find_their_calls() -> None:
+    """By name where it is given, in order otherwise; Ollama's messages have no ids."""
+    calls = [{"function": {"name": name, "arguments": {}}} for name in ("f", "g", "f")]
+    turns = [
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": "2", "tool_name": "g"},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "3", "tool_call_id": "mine"},
+    ]
+    ask = requests.read_chat(json.dumps({"messages": turns}).encode())
+
+    called, *results = json.loads(requests.chat_body(ask))["messages"]
+
+    ids = [call["id"] for call in called["tool_calls"]]
+    assert len(set(ids)) == 3
+    assert [result["tool_call_id"] for result in results] == [ids[1], ids[0], "mine"]
+
+
+def test_pictures_by_url_in_a_message_are_refused() -> None:
+    """Lists of parts are no words of Ollama's, and must not be a way around."""
+    content = [{"type": "image_url", "image_url": {"url": "http://evil/x.png"}}]
+    body = json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+
+    with pytest.raises(Problem, match="data: URL"):
+        requests.read_chat(body)
