@@ -20,6 +20,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.errors import Cancelled, Inactive, Refused
+from modeld.supervisor import views
 from modeld.supervisor.ports import CopyOrder, Loaded
 from modeld.wire.codec import Progress
 from modeld.wire.load import Loaded as LoadedReply
@@ -441,3 +442,15 @@ async def test_gain_policy_counts_the_present_use_as_the_simulator_does() -> Non
     reason = next(text for event, text in machine.journal.events if event == "copy-started")
     assert "forecast" in reason
     assert ">= 0" in reason
+
+
+@asynchronous
+async def test_list_marks_what_should_be_on_the_ssd() -> None:
+    """S0-C6, `{SSD}`: used enough, and still on the slow disk."""
+    machine = await tiered(big=used(3, 2, 1), other=used(1))
+    machine.add("big", 4, tier="hdd1")
+    machine.add("other", 4, tier="hdd1")
+    await machine.start()
+    rows = {row.name: row.wanted_on_ssd for row in views.models(machine.world, ()).models}
+
+    assert rows == {"big": True, "other": False}

@@ -106,8 +106,8 @@ def tier_mark(model: ModelRow, now: float) -> str:
     """
     Return where the copies are, in llama-pack's marks.
 
-    `{SSD}` used enough to be there, `SSD` used in the last week, `ssd` not, `HDD1` a permanent copy, `***` on the SSD alone, `st`
-    only remembered.
+    `{SSD}` used enough to be there, `SSD` used in the last week, `ssd` not, `HDD1` a permanent
+    copy, `***` on the SSD alone, `st` only remembered.
     """
     if not model.tiers:
         return "st"

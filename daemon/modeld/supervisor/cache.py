@@ -166,7 +166,7 @@ class Cache:
             bytes=expiry.size_bytes,
         )
         self._saver.observe(note_expiry(world.state, expiry.model_id, world.ports.clock.now()))
-        paths = [*location.shard_paths]
+        paths = [*location.shard_paths, *self.whereabouts.own_projector(model)]
         self.whereabouts.leaving.update(paths)
         world.ports.copier.remove(expiry.model_id, folder.path, paths)
 

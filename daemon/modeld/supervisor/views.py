@@ -17,9 +17,12 @@ from modeld.core.events import Selection
 from modeld.core.fit import booked_bytes
 from modeld.core.names import nicknames_of, slots_of
 from modeld.core.plan import can_load
+from modeld.core.stats import uses_within
 from modeld.errors import ModeldError
 from modeld.supervisor import choosing, settings
+from modeld.supervisor.copies import on_ssd
 from modeld.supervisor.ranking import ranks, terms
+from modeld.supervisor.whereabouts import ssd_folder
 from modeld.supervisor.world import World
 from modeld.units import GIB
 from modeld.version import VERSION
@@ -86,7 +89,18 @@ def model_row(world: World, model: Model, rank: float) -> ModelRow:
         pinned=model.id in world.state.pins,
         path=model.location.path,
         problem="the file is gone" if model.id in world.gone else "",
+        wanted_on_ssd=_wanted(world, model),
     )
+
+
+def _wanted(world: World, model: Model) -> bool:
+    """Whether a model that is on slow tiers only was used often enough for the SSD (S0-C6)."""
+    policy = settings.cache_policy(world.config)
+    if on_ssd(model) is not None or ssd_folder(world) is None:
+        return False
+    now = world.ports.clock.now()
+    recent = uses_within(world.stats_of(model.id), policy.promote_window_days, now)
+    return recent >= policy.promote_min_uses
 
 
 def show(world: World, selection: Selection) -> Shown:

@@ -66,6 +66,17 @@ class Whereabouts:
             if folder is not None and self._world.ports.copier.is_ours(folder.path, path)
         )
 
+    def own_projector(self, model: Model | None) -> tuple[str, ...]:
+        """Return the mmproj on the SSD that was copied for this model and serves no other."""
+        folder, location = ssd_folder(self._world), on_ssd(model) if model is not None else None
+        if folder is None or location is None or not location.mmproj_path:
+            return ()
+        path = location.mmproj_path
+        users = [each for each in self._world.models.values() if path in _projectors(each)]
+        ours = self._world.ports.copier.is_ours(folder.path, path)
+        is_there = path.startswith(f"{folder.path}/")
+        return (path,) if is_there and ours and len(users) == 1 else ()
+
     def verify(self, paths: Sequence[str]) -> None:
         """Have copies read again."""
         folder = ssd_folder(self._world)
@@ -87,3 +98,7 @@ class Whereabouts:
     def _ssd_paths(self, model: Model) -> tuple[str, ...]:
         location = on_ssd(model)
         return location.shard_paths if location is not None else ()
+
+
+def _projectors(model: Model) -> set[str]:
+    return {location.mmproj_path for location in model.locations}

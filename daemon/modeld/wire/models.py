@@ -40,6 +40,8 @@ class ModelRow(Struct, frozen=True, kw_only=True):
     path: str = ""
     problem: str = ""
     """Why it can't be loaded."""
+    wanted_on_ssd: bool = False
+    """It is on a slow tier only, and its use warrants a copy on the SSD."""
 
 
 class Models(Struct, frozen=True, kw_only=True, tag="models"):
