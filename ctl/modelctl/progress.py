@@ -81,7 +81,7 @@ class Plain(Silent):
         if now == self._last:
             return
         self._last = now
-        words = [f"{progress.phase}:", clean(progress.model), clean(progress.text)]
+        words = [f"{progress.phase}:", clean(progress.model), clean(_told(progress))]
         if progress.fraction >= 0:
             words.append(percent(progress.fraction))
         self._sink.write(" ".join(word for word in words if word) + "\n")
@@ -137,6 +137,15 @@ class Live(Silent):
         self._sink.write(_CLEAR + _line(self._now, model, elapsed_s, screen))
 
 
+def _told(progress: Progress) -> str:
+    """Return the text of a step without a percentage that is shown already."""
+    share, sign, rest = progress.text.partition(" %, ")
+    # How modeld writes it in the journal, where there is no bar: `43%, 2.0 GB of 4.7 GB`.
+    if not sign:
+        share, sign, rest = progress.text.partition("%, ")
+    return rest if sign and share.isdecimal() and progress.fraction >= 0 else progress.text
+
+
 def _line(progress: Progress, model: str, elapsed_s: float, screen: Screen) -> str:
     """Return one line, narrower than the terminal: what matters least is left out first."""
     phase = f"{cut(clean(progress.phase), PHASE_COLUMNS):<{PHASE_COLUMNS}}"
@@ -148,7 +157,7 @@ def _line(progress: Progress, model: str, elapsed_s: float, screen: Screen) -> s
     time = f"  {format_duration(elapsed_s)}" if elapsed_s >= 1 else ""
     time = time if len(time) <= room else ""
     room -= len(time) + 2
-    text = clean(" ".join(word for word in (model, progress.text) if word))
+    text = clean(" ".join(word for word in (model, _told(progress)) if word))
     if text and room > 1:
         shown += f"  {spell(cut(text, room), screen)}"
     return f"{paint(phase, 'info', screen)}{shown}{paint(time, 'dim', screen)}"

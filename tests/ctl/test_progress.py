@@ -146,6 +146,14 @@ def test_silent_writes_nothing() -> None:
     writer.finish()
 
 
+def test_live_copy_tells_its_percentage_once() -> None:
+    """Read and written differ a little; two figures that contradict each other help nobody."""
+    recorder = Recorder()
+    show(recorder, Progress(phase="copy", text="41%, 2.0 GB of 4.7 GB, 180 MB/s", fraction=0.43))
+
+    assert recorder.lines()[0] == "copy    █████████░░░░░░░░░░░  43 %  2.0 GB of 4.7 GB, 180 MB/s"
+
+
 def test_plain_copy_takes_a_line_at_each_tenth_whatever_its_rate() -> None:
     """Bytes and rate change with every step; the log of a service is no place for all of them."""
     recorder = Recorder()

@@ -51,7 +51,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress", omit_defaults=
     """A step of a request that takes time; any number come before the answer."""
 
     phase: str
-    """`queue`, `stop`, `start`, `load` or `ready`."""
+    """`queue`, `stop`, `copy`, `start`, `load` or `ready`."""
     text: str = ""
     model: str = ""
     fraction: float = -1.0
