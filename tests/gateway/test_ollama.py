@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from modeld.core.events import RequestEnded, RequestStarted
 from modeld.errors import DoesNotFit, ServerFailed
+from modeld.gateway import translation
 from modeld.gateway.guard import Limits
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, opened, run, running, short_directory, until
@@ -593,5 +594,50 @@ def test_an_unload_that_fails_stays_between_the_daemon_and_its_log() -> None:
             server.script = answering_with({"choices": [{"message": {"content": "x"}}]})
             answer = await client(house).chat("tiny", MESSAGES, keep_alive=0)
             assert answer.message.content == "x"
+
+    run(main)
+
+
+def test_an_answer_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept in memory until it is whole."""
+    monkeypatch.setattr(translation, "MAX_WHOLE_BYTES", 1000)
+
+    async def main() -> None:
+        async with scripted() as (house, server):
+
+            async def script(_: Asked, answering: Answering) -> None:
+                await answering.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+                await answering.send(b"x" * 2000)
+                await answering.until_gone()
+
+            server.script = script
+            status, answer = await post(
+                house, "/api/generate", {"model": "tiny", "prompt": "x", "stream": False}
+            )
+
+            assert status == 502
+            assert "more than 1000 bytes" in json.loads(answer)["error"]
+            await until(lambda: server.open == 0)
+
+    run(main)
+
+
+def test_a_client_that_leaves_takes_its_request_along() -> None:
+    """The promise is one second, whatever the dialect."""
+
+    async def main() -> None:
+        async with scripted() as (house, server):
+
+            async def script(_: Asked, answering: Answering) -> None:
+                await answering.stream_head()
+                await answering.event(words("x"))
+                await answering.until_gone()
+
+            server.script = script
+            body = json.dumps({"model": "tiny", "messages": MESSAGES}).encode()
+            async with opened(house, house.request(b"POST /api/chat", body)) as raw:
+                assert (await raw.head())[1]["content-type"] == "application/x-ndjson"
+            await until(lambda: server.open == 0, seconds=1)
+            await until(lambda: house.door.in_flight() == {})
 
     run(main)
