@@ -148,18 +148,6 @@ def test_select_only_refuses_several_and_numbers_them() -> None:
         _select("gemma", only=True)
 
 
-def test_select_exact_refuses_parts() -> None:
-    """A program's request must not change its meaning when a file is added."""
-    with pytest.raises(UnknownModel):
-        _select("gemma", exact=True)
-
-
-def test_select_exact_refuses_a_name_of_two_models() -> None:
-    """Ambiguity is an error for programs."""
-    with pytest.raises(Ambiguous):
-        _select("coder-7b", exact=True)
-
-
 def test_select_rank1_and_no_multi_match_contradict() -> None:
     """S0-33: both together are a usage error."""
     with pytest.raises(Usage):

@@ -278,7 +278,7 @@ def test_unload_stops_one_model(path: str, body: object, answer: str) -> None:
             assert reply.status == 200
             assert answer in reply.body.decode()
             (asked,) = door.unloads
-            assert [each.pattern for each in asked.selections] == ["tiny"]
+            assert [each.model_id for each in asked.selections] == ["tiny"]
             assert not (asked.everything)
             assert not (asked.force_pinned)
             assert not (asked.now)
@@ -294,7 +294,7 @@ def test_unload_takes_an_id_with_a_slash() -> None:
         async with running(door) as house:
             assert (await post(house, "/models/unload/folder%2Fbig")).status == 200
             assert (await post(house, "/models/unload/folder/big")).status == 200
-            assert [each.selections[0].pattern for each in door.unloads] == ["folder/big"] * 2
+            assert [each.selections[0].model_id for each in door.unloads] == ["folder/big"] * 2
 
     run(main)
 

@@ -110,11 +110,11 @@ class FakeDoor:
         self.asked.append(event)
         await self.loader(event, on_progress)
         return Loaded(
-            model=event.selection.pattern, server_id="s1", address="", seconds=0, message=""
+            model=event.selection.model_id, server_id="s1", address="", seconds=0, message=""
         )
 
     def _unload(self, event: UnloadAsked) -> Unloaded:
-        models = tuple(each.pattern for each in event.selections)
+        models = tuple(each.model_id for each in event.selections)
         self.unloaded += models
         for model_id in models:
             self.gone(model_id)
@@ -129,9 +129,9 @@ class FakeDoor:
             del index[name]
         for name in event.change.add_nicknames:
             self.nicknames.add(name)
-            index[name] = (event.selection.pattern,)
+            index[name] = (event.selection.model_id,)
         self.routes = replace(self.routes, index=index)
-        return Named(model=event.selection.pattern, changes=(), nicknames=(), slots=())
+        return Named(model=event.selection.model_id, changes=(), nicknames=(), slots=())
 
     def in_flight(self) -> dict[str, int]:
         """Return the requests that the loop thinks are running, by server, without the zeros."""

@@ -40,8 +40,6 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Several are an error (`--no-multi-match`)."""
     model_id: str = ""
     """Instead of words: exactly this model, whatever else may have its id for a name."""
-    exact: bool = False
-    """A program asks: no substrings, no globs."""
 
 
 class NameChange(Struct, frozen=True, kw_only=True):

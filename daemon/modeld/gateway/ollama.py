@@ -149,7 +149,7 @@ async def copy(call: Call) -> Answer:
     ask = requests.read_copy(call.body)
     model = find(call, ask.source)
     change = NameChange(add_nicknames=(ask.destination.removesuffix(":latest"),))
-    selection = Selection(pattern=model.id, exact=True)
+    selection = Selection(model_id=model.id)
     await call.door.ask(NamesAsked(request_id=_next_id(), selection=selection, change=change))
     return Answer(content_type=b"")
 

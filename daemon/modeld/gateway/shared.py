@@ -93,7 +93,7 @@ class Relay:
             ModeldError: It was refused or failed.
         """
         self.reports.flush()
-        selections = (Selection(pattern=model.id, exact=True),) if model is not None else ()
+        selections = (Selection(model_id=model.id),) if model is not None else ()
         await self.door.ask(
             UnloadAsked(request_id=self._next_id(), selections=selections, everything=model is None)
         )
