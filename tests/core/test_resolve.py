@@ -39,8 +39,8 @@ STATE = State(
 RANKS = {"gemma-2b-Q4_K_M": 3.0, "gemma-7b-Q4_K_M": 41.5, "qwen/coder-7b": -2.0}
 
 
-def _select(pattern: str, *, exact: bool = False, only: bool = False) -> Chosen:
-    return select(Selection(pattern=pattern, exact=exact, only=only), MODELS, STATE, RANKS)
+def _select(pattern: str, *, only: bool = False) -> Chosen:
+    return select(Selection(pattern=pattern, only=only), MODELS, STATE, RANKS)
 
 
 @pytest.mark.parametrize(
