@@ -3,7 +3,15 @@
 import pytest
 
 from modeld.core.entities import Header, Location, Model, ModelStats
-from modeld.core.fit import PROCESS_BYTES, Need, compute_bytes, gigabytes, kv_bytes, need
+from modeld.core.fit import (
+    PROCESS_BYTES,
+    Need,
+    compute_bytes,
+    gigabytes,
+    kv_bytes,
+    load_mode,
+    need,
+)
 
 LLAMA_8B = Header(
     architecture="llama",
@@ -95,3 +103,20 @@ def test_need_forgets_a_measurement_of_another_file_under_the_same_name() -> Non
     measured = ModelStats(measured_bytes=7, measured_file_bytes=1)
 
     assert need(model(LLAMA_8B), measured, None, 8192).source == "header"
+
+
+@pytest.mark.parametrize(
+    ("size", "available", "slow", "mode"),
+    [
+        (10, 12, False, ""),  # room for all of it in the page cache
+        (10, 11, False, "dio"),  # tight: the file and its mapping would push each other out
+        (10, 11, True, ""),  # it was read ahead, and is used from the page cache
+        (10, 9, False, ""),  # not even the weights fit: mapped pages can leave again
+        (10, 0, False, ""),  # nobody knows
+    ],
+)
+def test_load_mode_reads_past_the_page_cache_only_where_memory_is_tight(
+    size: int, available: int, slow: bool, mode: str
+) -> None:
+    """Chosen by fit: mapping is right at both ends, and wrong in between."""
+    assert load_mode(size * 10**9, available * 10**9, slow_disk=slow) == mode

@@ -109,6 +109,8 @@ class Command(Struct, frozen=True, kw_only=True):
     """A loopback TCP listener besides the socket; 0 for none."""
     context_tokens: int = 0
     """0 for what the model was trained with."""
+    load_mode: str = ""
+    """How weights come into memory; empty for the engine's own choice."""
     parallel: int = 0
     """Slots; 0 for the engine's own choice."""
     arguments: tuple[str, ...] = ()
@@ -187,6 +189,7 @@ def build_argv(binary: Binary, command: Command) -> tuple[str, ...]:
         (("--mmproj", "-mm"), command.mmproj_path or None),
         (("--port",), str(command.port) if command.port else None),
         (("--ctx-size", "-c"), str(command.context_tokens) if command.context_tokens else None),
+        (("--load-mode", "-lm"), command.load_mode or None),
         (("--parallel", "-np"), str(command.parallel) if command.parallel else None),
         (("--cors-origins",), "localhost"),  # by default any web page may read what is answered
         (("--offline",), ""),

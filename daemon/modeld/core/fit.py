@@ -15,6 +15,10 @@ MICRO_BATCH_TOKENS = 512
 """llama.cpp's default `--ubatch-size`: the compute buffer is sized for it."""
 PROCESS_BYTES = 48 * 1024**2
 """Of a llama-server without a model: code, heap, HTTP threads.  Measured: 35 to 45 MiB."""
+MAPPED_FACTOR = 1.2
+"""Of the weights: with less free memory than that, a mapped file does not stay in it."""
+DIRECT_FACTOR = 1.05
+"""Of the weights: what they need as ordinary memory, which can't leave again."""
 SIZE_FACTOR = 1.2
 """For a header that says nothing: the file, and a fifth for everything else."""
 
@@ -85,6 +89,24 @@ def need(
         total = weights + kv_bytes(header, context_tokens) + compute_bytes(header)
         return Need(total + PROCESS_BYTES, "header")
     return Need(int(model.size_bytes * SIZE_FACTOR), "size")
+
+
+def load_mode(size_bytes: int, available_bytes: int, *, slow_disk: bool) -> str:
+    """
+    Return how llama-server should bring the weights into memory; empty for its own choice.
+
+    By its own choice it maps the file, which is right where the page cache has room for all of
+    it, and where not even the weights fit: then pages that are not used can leave.  In between
+    the file and its mapping would push each other out, so it reads past the page cache.
+
+    Args:
+        size_bytes: Of the weights.
+        available_bytes: What the kernel says is free now; 0 where nobody knows.
+        slow_disk: The file was read ahead into the page cache: there it is used from.
+    """
+    tight = size_bytes * MAPPED_FACTOR > available_bytes
+    fits = size_bytes * DIRECT_FACTOR <= available_bytes
+    return "dio" if tight and fits and not slow_disk else ""
 
 
 def booked_bytes(servers: "list[Server] | tuple[Server, ...]") -> int:

@@ -9,8 +9,10 @@ import string
 
 from modeld.core import argv
 from modeld.core.entities import LaunchRecord, Location, Model
+from modeld.core.fit import load_mode
 from modeld.core.plan import Want
 from modeld.supervisor import settings
+from modeld.supervisor.copies import SSD
 from modeld.supervisor.lives import utc
 from modeld.supervisor.world import World
 from modeld.units import GIB
@@ -50,6 +52,9 @@ def launch_record(
         alias=want.name,
         port=want.port,
         context_tokens=context_tokens,
+        load_mode=load_mode(
+            location.size_bytes, world.machine.available_bytes, slow_disk=location.tier != SSD
+        ),
         arguments=asked,
     )
     return LaunchRecord(
