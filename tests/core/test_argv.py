@@ -388,3 +388,12 @@ def test_whatever_passes_the_check_makes_a_clean_command_line(words: list[str]) 
     )
     assert options.count("--host") == 1
     assert not {"--tools", "--agent", "--port", "--api-key", "--model-url"} & set(options)
+
+
+@pytest.mark.parametrize("spelling", ["-c", "--ctx-size", "-t", "-np", "-ub"])
+def test_count_that_is_no_number_is_refused_before_anything_stops(spelling: str) -> None:
+    """The server would refuse it too, but only after what runs was stopped for it."""
+    check_arguments((spelling, "4096"), BINARY)
+
+    with pytest.raises(ArgumentDenied, match="takes a whole number, not 'abc'"):
+        check_arguments((spelling, "abc"), BINARY)

@@ -67,6 +67,8 @@ FILE_OPTIONS = frozenset(
     }
 )
 """Options whose values are files that are read; each must lie in a known folder."""
+COUNTS = frozenset({"--ctx-size", "--batch-size", "--ubatch-size", "--parallel", "--threads"})
+"""Options whose values are checked here: a load that a server would refuse stops nothing first."""
 MOVED = {
     "--mlock": "--load-mode mlock",
     "--no-mmap": "--load-mode none",
@@ -88,6 +90,7 @@ HELP_COLUMN = 40
 """Where llama-server's help begins to describe an option."""
 _SPELLING = re.compile(r"--?[A-Za-z][A-Za-z0-9._-]*")
 _NEXT_SPELLING = re.compile(r"(?: [^\s,]+)?, *(?=-)")
+_NUMBER_OF = re.compile(r"-?\d+")
 _NUMBER = re.compile(r"-(?:\d|\.\d)[\d.,eE+-]*")
 
 
@@ -150,6 +153,9 @@ def check_arguments(
     """
     for spelling, value in _split(arguments, binary):
         name = _name(spelling, binary)
+        if name in COUNTS and not _NUMBER_OF.fullmatch(value or ""):
+            told = f"'{spelling}' takes a whole number, not '{value}'"
+            raise _denied(spelling, told, f"for example: {spelling} 4096")
         for path in _paths(name, value or "", binary):
             _check_path(spelling, path, directories)
 
