@@ -1,8 +1,9 @@
 """
-Every arrow into the supervisor's loop (events) and out of it (effects).
+Every arrow into the supervisor's loop.
 
-Host adapters and the two front doors make events; only the loop consumes them.  Effects are
-values too: easy to compare in a test, easy to log.  Nothing here knows who carries them.
+Host adapters and the front doors make events; only the loop consumes them.  The arrows out are
+calls of its ports, which return at once, and what comes of them is an event again.  Nothing here
+knows who carries them.
 """
 
 from msgspec import Struct, field
@@ -11,7 +12,6 @@ from modeld.core.entities import (
     Binary,
     Exit,
     FoundFile,
-    LaunchRecord,
     Origin,
     Process,
 )
@@ -322,46 +322,3 @@ class StopAsked(Event, frozen=True, kw_only=True):
 
     leave_servers: bool
     """Whether the servers go on, for the next daemon to adopt."""
-
-
-# --- what the loop has done -----------------------------------------------------------------
-
-
-class Effect(Struct, frozen=True):
-    """Something to be done outside the loop; what comes of it returns as an event."""
-
-
-class StartServer(Effect, frozen=True, kw_only=True):
-    """Write the record, then start the process."""
-
-    record: LaunchRecord
-
-
-class StopServer(Effect, frozen=True, kw_only=True):
-    """Ask the server to end."""
-
-    server_id: str
-
-
-class KillServer(Effect, frozen=True, kw_only=True):
-    """End the server, whatever it does."""
-
-    server_id: str
-
-
-class ForgetServer(Effect, frozen=True, kw_only=True):
-    """Remove record, socket and FIFOs of a server that is gone."""
-
-    server_id: str
-
-
-class WatchServer(Effect, frozen=True, kw_only=True):
-    """Follow its state lines and its health until it is ready."""
-
-    record: LaunchRecord
-
-
-class LookAtSlots(Effect, frozen=True, kw_only=True):
-    """Ask the server what it works on."""
-
-    server_id: str
