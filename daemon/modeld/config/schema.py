@@ -29,6 +29,41 @@ class Storage(_Section, frozen=True, kw_only=True):
     """How often all folders are looked at even when no change was noticed."""
 
 
+class Parameters(_Section, frozen=True, kw_only=True):
+    """What a request may say of how to generate; what is unset says nothing."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0, le=2)] | None = None
+    seed: Annotated[int, Meta(ge=-1, le=4_294_967_295)] | None = None
+    stop: tuple[Bounded, ...] | None = None
+    enable_thinking: bool | None = None
+    """For templates that know it (`chat_template_kwargs`)."""
+
+
+class Options(Parameters, frozen=True, kw_only=True):
+    """Defaults for requests that modeld routes itself."""
+
+    num_ctx: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    """The context to load with, where such a request loads the model."""
+
+
+class Rewrite(_Section, frozen=True, kw_only=True):
+    """What is changed in every request for a model before its server sees it."""
+
+    set: Parameters = Parameters()
+    """Put in, whatever the request says."""
+    default: Parameters = Parameters()
+    """Put in where the request says nothing."""
+    strip: tuple[Bounded, ...] = ()
+    """Fields that are taken out, before anything is put in."""
+
+
 class Entry(_Section, frozen=True, kw_only=True):
     """Settings of one model."""
 
@@ -38,6 +73,14 @@ class Entry(_Section, frozen=True, kw_only=True):
     """What it needs, for a model whose need modeld estimates badly."""
     context_tokens: Annotated[int, Meta(ge=1)] | None = None
     """The context to load it with."""
+    keep_alive: Bounded = ""
+    """How long it stays when idle: `10m`, seconds, 0, or negative for ever; empty for as usual."""
+    options: Options = Options()
+    """Defaults for requests that routing brings to it."""
+    request: Rewrite = Rewrite()
+    """What is changed in every request for it."""
+    variants: dict[Bounded, Rewrite] = field(default_factory=dict)
+    """Further names of it, each with changes of its own."""
 
 
 class Models(_Section, frozen=True, kw_only=True):
@@ -47,8 +90,34 @@ class Models(_Section, frozen=True, kw_only=True):
     """What answers a request that names no model: a nickname, a slot or a name."""
     max_concurrent_loaded: Annotated[int, Meta(ge=1, le=64)] = 2
     """How many may be loaded at once."""
+    preset: Literal["", "aggressive", "balanced", "conservative"] = ""
+    """
+    Sets three keys that are not set themselves: how many, whether idle ones go, and when:
+    3, false, 3600; 2, true, 300; 1, true, 60.
+    """
+    auto_unload_idle: bool = True
+    """Whether a model that nobody uses is unloaded."""
+    idle_timeout_seconds: Annotated[float, Meta(ge=0, le=10_000_000)] = 300.0
+    """After how long without a request; longer than this, not equal."""
+    eviction: Literal["lru", "immediate"] = "lru"
+    """`immediate` unloads every idle, unpinned model before the gateway loads another."""
+    preload: tuple[Bounded, ...] = ()
+    """Loaded when modeld starts, as far as the limits allow."""
+    limits_file: Bounded = "~/.config/modeld/limits.toml"
+    """What is known of models that their files don't say; it need not be there."""
     entries: dict[Bounded, Entry] = field(default_factory=dict)
     """Settings by model: its id, name or a nickname."""
+
+
+class KeepAlive(_Section, frozen=True, kw_only=True):
+    """Which models stay loaded, and how long the others do."""
+
+    enabled: bool = True
+    """Whether `models` and `models.preload` are loaded at the start, and `models` stay."""
+    models: tuple[Bounded, ...] = ()
+    """Loaded when modeld starts, and never unloaded for being idle."""
+    strategy: Literal["", "ram", "ssd", "none"] = ""
+    """Instead of models.idle_timeout_seconds: 30 min, 2 min, or not at all."""
 
 
 class Load(_Section, frozen=True, kw_only=True):
@@ -72,6 +141,12 @@ class Memory(_Section, frozen=True, kw_only=True):
     """The budget; unset for all of the machine's memory."""
     headroom_mb: Annotated[int, Meta(ge=0)] = 0
     """Kept free out of the budget."""
+    vram_limit_gb: Annotated[float, Meta(gt=0)] | None = None
+    """The budget on each GPU; unset for all of its memory."""
+    vram_headroom_mb: Annotated[int, Meta(ge=0)] = 512
+    """Kept free on each GPU: for its driver and for what is shown on the screen."""
+    fit_params: bool = True
+    """Whether llama-fit-params is asked what a model needs, where it lies beside the engine."""
 
 
 class Weights(_Section, frozen=True, kw_only=True):
@@ -151,11 +226,68 @@ class Servers(_Section, frozen=True, kw_only=True):
     """A server that has requests and moves none of them for this long is killed."""
 
 
+class Roles(_Section, frozen=True, kw_only=True):
+    """The models that routing chooses from; each a name of a model."""
+
+    primary: Bounded = ""
+    code: Bounded = ""
+    fast: Bounded = ""
+
+
+class Rule(_Section, frozen=True, kw_only=True):
+    """Where requests go whose last message fits."""
+
+    pattern: Bounded
+    """A regular expression, found anywhere, in the letters as they are."""
+    model: Bounded
+    """The name of a model, or a role."""
+
+
+class Routing(_Section, frozen=True, kw_only=True):
+    """What answers a request that names a task, or nothing."""
+
+    enabled: bool = True
+    default_profile: Bounded = "general"
+    """`fast`, `general`, `code` or `creative`."""
+    heuristics: bool = True
+    """Whether the words and the length of a message choose between the roles."""
+    roles: Roles = Roles()
+    rules: tuple[Rule, ...] = ()
+    """Tried in this order, before the heuristics."""
+    overrides: dict[Bounded, Bounded] = field(default_factory=dict)
+    """Profile -> the model for it, while that is there."""
+    options: dict[Bounded, Options] = field(default_factory=dict)
+    """Profile -> defaults for requests that it routes; a model's own win."""
+
+
+Dialects = Literal["openai", "anthropic", "ollama", "llamacpp", "llama-swap", "karen"]
+
+
 class Gateway(_Section, frozen=True, kw_only=True):
     """The HTTP front door."""
 
     listen: tuple[Bounded, ...] = ("127.0.0.1:8080",)
-    """Addresses, `HOST:PORT`.  Only loopback ones; empty for no gateway."""
+    """Addresses, `HOST:PORT`.  Others than loopback ones need `key_file`; empty for no gateway."""
+    compat: tuple[Dialects, ...] = (
+        "openai", "anthropic", "ollama", "llamacpp", "llama-swap", "karen",
+    )  # fmt: skip
+    """The families of clients that are served; `/health`, `/ready` and `/metrics` always are."""
+    key_file: Bounded = ""
+    """A file of mode 0600 with a key on each line; empty for no keys."""
+    rate_limit_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Requests that one client may make; 0 for no limit.  More are refused with 429."""
+    rate_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    """How many of them may come at once."""
+    max_requests_per_model: Annotated[int, Meta(ge=1, le=16384)] = 256
+    """Requests that one model may have in flight; more are refused with 429."""
+    batch_seconds: Annotated[float, Meta(ge=0, le=3600)] = 10.0
+    """How long requests for a busy model may hold up those that wait for its place."""
+    loading_text: bool = False
+    """Whether a chat's stream says as text that its model loads."""
+    upstream: bool = False
+    """Whether `/upstream/MODEL/...` passes anything to a server."""
+    on_overlong: Literal["refuse", "pass"] = "refuse"
+    """What becomes of a request that is longer than its model's context."""
     allowed_hosts: tuple[Bounded, ...] = ()
     """Further names that a Host header may have."""
     allowed_origins: tuple[Bounded, ...] = ()
@@ -183,11 +315,13 @@ class Config(_Section, frozen=True, kw_only=True):
 
     storage: Storage = Storage()
     models: Models = Models()
+    keep_alive: KeepAlive = KeepAlive()
     load: Load = Load()
     reload: Reload = Reload()
     memory: Memory = Memory()
     rank: Rank = Rank()
     cache: Cache = Cache()
     servers: Servers = Servers()
+    routing: Routing = Routing()
     gateway: Gateway = Gateway()
     log: Log = Log()

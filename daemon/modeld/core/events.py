@@ -15,6 +15,7 @@ from modeld.core.entities import (
     Origin,
     Process,
 )
+from modeld.core.usage import Figures
 from modeld.errors import ModeldError
 
 
@@ -155,6 +156,10 @@ class RequestEnded(Event, frozen=True, kw_only=True):
     """A request to a server is over, whichever way."""
 
     server_id: str
+    keep_alive_seconds: float | None = None
+    """How long its model is to stay idle after this; negative for ever, None for as configured."""
+    figures: Figures | None = None
+    """What it cost; None where nothing was generated."""
 
 
 # --- what the machine says ------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
             path="",
             body=b"",
             instead=instead,
-            unload_after=seconds == 0,
+            keep_alive_seconds=seconds,
         )
     return Wanted(
         model=ask.model or "",
@@ -113,7 +113,7 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
         path="/v1/embeddings",
         body=requests.embed_body(ask),
         translator=lambda: Vectors(teller, is_single=is_single),
-        unload_after=seconds == 0,
+        keep_alive_seconds=seconds,
     )
 
 
@@ -125,7 +125,7 @@ def _relayed(ask: requests.Ask, teller: Teller, to: tuple[str, bytes]) -> Wanted
         path=path,
         body=body,
         translator=lambda: Words(teller),
-        unload_after=requests.keep_alive_seconds(ask.keep_alive) == 0,
+        keep_alive_seconds=requests.keep_alive_seconds(ask.keep_alive),
     )
 
 

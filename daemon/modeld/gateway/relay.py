@@ -12,14 +12,13 @@ through the dialect's translator; nothing here reads it.
 """
 
 import asyncio
-import functools
 import logging
 from typing import Protocol
-from urllib.parse import quote
 
 from modeld.core.entities import Model
 from modeld.errors import Inactive, ModeldError, ServerFailed
-from modeld.gateway.http import Answer, Problem, ResponseWriter, header_line
+from modeld.gateway.destination import decide
+from modeld.gateway.http import Answer, Problem, ResponseWriter
 from modeld.gateway.shared import Relay
 from modeld.gateway.table import Call, Relayed, Row, Wanted, problem_of
 from modeld.gateway.translation import SERVER_STREAM_TYPE, Collected, Instead, Translator
@@ -60,6 +59,8 @@ class Exchange:
         self._action = row.action
         self._wanted = Wanted(model="", is_stream=False, path="", body=b"")
         self._model: Model | None = None
+        self._headers = b""
+        """What the client is told of where its request goes."""
         self._server_id = ""
         """Set from RequestStarted to RequestEnded."""
         self._upstream: Upstream | None = None
@@ -81,15 +82,15 @@ class Exchange:
                 self._client.write(self._client.writer.whole(wanted))
                 self._client.finish()
                 return
-            self._wanted = wanted
-            model = self._find()
+            destination = decide(self._relay.door.routes, wanted, self._call)
         except Problem as problem:
             self._fail(problem)
             return
         except ModeldError as error:
             self._fail(problem_of(error))
             return
-        self._model = model
+        self._wanted, self._headers = destination.wanted, destination.headers
+        model = self._model = destination.model
         route = self._relay.door.routes.ready(model.id)
         upstream = None
         if route is not None and self._wanted.instead is None:
@@ -99,15 +100,6 @@ class Exchange:
             self._begin(route)
         else:
             self._task = asyncio.get_running_loop().create_task(self._reach(model))
-
-    def _find(self) -> Model:
-        routes = self._relay.door.routes
-        name = self._wanted.model or routes.default_model
-        if not name:
-            raise Problem(
-                400, "model name is missing from the request, and no models.default is set"
-            )
-        return routes.find(name)
 
     # --- the slow way: load, connect ----------------------------------------------------------
 
@@ -181,7 +173,7 @@ class Exchange:
             self._beat = None
 
     def _stream_head(self) -> bytes:
-        headers = _STREAM_HEADERS + self._model_header()
+        headers = _STREAM_HEADERS + self._headers
         return self._client.writer.start(200, self._dialect.stream_type, None, headers)
 
     # --- the way to the server and back -------------------------------------------------------
@@ -194,7 +186,7 @@ class Exchange:
 
     def _end(self) -> None:
         if self._server_id:
-            self._relay.reports.ended(self._server_id)
+            self._relay.reports.ended(self._server_id, self._wanted.keep_alive_seconds)
             self._server_id = ""
 
     def _send(self, upstream: Upstream) -> None:
@@ -261,7 +253,7 @@ class Exchange:
             return b""
         if self._translator is not None:
             return self._stream_head()
-        headers = self._model_header() + (_STREAM_HEADERS if is_stream else b"")
+        headers = self._headers + (_STREAM_HEADERS if is_stream else b"")
         return writer.start(head.status, head.content_type, head.length, headers)
 
     def _collect(self, collected: Collected, body: bytes, is_last: bool) -> None:
@@ -283,7 +275,7 @@ class Exchange:
         data = b""
         if not writer.is_started:
             kind = self._dialect.stream_type if self._wanted.is_stream else b"application/json"
-            data = writer.start(200, kind, len(body), self._model_header())
+            data = writer.start(200, kind, len(body), self._headers)
         self._client.write(data + writer.body(body) + writer.end())
         self._settle()
         self._client.finish()
@@ -306,9 +298,6 @@ class Exchange:
         if self._head is None or self._translator is not None:
             return True
         return self._head.content_type.startswith(self._dialect.stream_type)
-
-    def _model_header(self) -> bytes:
-        return _model_header(self._model.name) if self._model is not None else b""
 
     # --- ends ---------------------------------------------------------------------------------
 
@@ -340,11 +329,5 @@ class Exchange:
         self._stop_beat()
         was_answered = bool(self._server_id)
         self._end()
-        if was_answered and self._wanted.unload_after and self._model is not None:
+        if was_answered and self._wanted.keep_alive_seconds == 0 and self._model is not None:
             self._relay.unload_soon(self._model)
-
-
-@functools.lru_cache(maxsize=256)
-def _model_header(name: str) -> bytes:
-    """Return the header that names the model; what headers can't carry is percent-encoded."""
-    return header_line(b"X-Modeld-Model", quote(name, safe=" !#$&'()*+,/:;=?@[]~").encode("ascii"))

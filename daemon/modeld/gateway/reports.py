@@ -9,6 +9,7 @@ was told is followed by its end.  Nothing here knows what a request is.
 import asyncio
 
 from modeld.core.events import RequestEnded, RequestMoved, RequestStarted
+from modeld.core.usage import Figures
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
 
@@ -25,7 +26,7 @@ class Reports:
     def __init__(self, door: Door, clock: Clock) -> None:
         self._door = door
         self._clock = clock
-        self._ended: list[str] = []
+        self._ended: list[RequestEnded] = []
         self._is_due = False
         self._moved: dict[str, float] = {}
 
@@ -34,9 +35,18 @@ class Reports:
         self.flush()
         self._door.submit(RequestStarted(server_id=server_id))
 
-    def ended(self, server_id: str) -> None:
+    def ended(
+        self,
+        server_id: str,
+        keep_alive_seconds: float | None = None,
+        figures: Figures | None = None,
+    ) -> None:
         """Tell, in a moment, that a request is over."""
-        self._ended.append(server_id)
+        self._ended.append(
+            RequestEnded(
+                server_id=server_id, keep_alive_seconds=keep_alive_seconds, figures=figures
+            )
+        )
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
@@ -47,8 +57,8 @@ class Reports:
 
     def flush(self) -> None:
         """Tell of all ends now."""
-        for server_id in self._ended:
-            self._door.submit(RequestEnded(server_id=server_id))
+        for event in self._ended:
+            self._door.submit(event)
         self._ended.clear()
 
     def moved(self, server_id: str) -> None:

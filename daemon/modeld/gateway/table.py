@@ -81,8 +81,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Where the server speaks another dialect; called when the request is sent."""
     instead: Instead | None = None
     """Where the server is not to be asked at all."""
-    unload_after: bool = False
-    """Whether the model goes once this is answered."""
+    keep_alive_seconds: float | None = None
+    """How long the model stays idle after this; negative for ever, None for as configured."""
+    task: Callable[[], str] = str
+    """Returns what the last message of the user says; asked for where no model is named."""
+    has_tools: bool = False
+    """Whether the request offers tools."""
     method: str = "POST"
     is_look: bool = False
     """A look at a server: it loads nothing, and does not count as use."""
