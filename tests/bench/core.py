@@ -114,8 +114,17 @@ def _wait_for_model(ask: Callable[..., dict[str, object]], name: str) -> None:
     raise TimeoutError(name)
 
 
-def exec_to_healthy(argv: list[str], home: Path) -> float:
-    """Return the seconds that the bare engine takes, with modeld's own arguments."""
+def exec_to_healthy(
+    argv: list[str], home: Path, then: Callable[[str], None] = lambda _: None
+) -> float:
+    """
+    Return the seconds that the bare engine takes, with modeld's own arguments.
+
+    Args:
+        argv: modeld's own; the socket is replaced.
+        home: Where the socket is made.
+        then: What else is measured, once it is healthy; called with the socket's path.
+    """
     path = str(home / "bare.sock")
     words = [path if word.endswith(".sock") else word for word in argv]
     reader, writer = os.pipe()
@@ -129,6 +138,7 @@ def exec_to_healthy(argv: list[str], home: Path) -> float:
             if process.poll() is not None or time.perf_counter() - began > ENGINE_SECONDS:
                 raise RuntimeError(f"{words} is not healthy: exit {process.poll()}")
             time.sleep(0.0005)
+        then(path)
         return time.perf_counter() - began
     finally:
         process.send_signal(signal.SIGKILL)
