@@ -2,23 +2,29 @@
 
 import re
 import tomllib
-from pathlib import Path
+from pathlib import Path as File
 
-from modeld.config.fields import WILD, fields
+from modeld.config.fields import EACH, WILD, fields, is_open, kind_of, parameters
+from modeld.config.lines import Path
 from modeld.config.load import Source, load
-from modeld.config.schema import Config
+from modeld.config.schema import Config, Parameters
 
-FILE = Path(__file__).parents[2] / "etc" / "modeld.toml"
+FILE = File(__file__).parents[2] / "etc" / "modeld.toml"
 TEXT = FILE.read_text("utf-8")
 _DEFAULT = re.compile(r"^#(?=[a-z0-9_]+ = )", re.MULTILINE)
-_EXAMPLE = re.compile(r"^# (?=[a-z0-9_]+ = |\[models\.entries\.)", re.MULTILINE)
+_EXAMPLE = re.compile(r"^# (?=[a-z0-9_]+ = |\[+[a-z_]+\.)", re.MULTILINE)
 
 
-def _keys(table: dict[str, object], above: tuple[str, ...] = ()) -> set[str]:
+def _keys(value: object, path: Path = (), shown: tuple[str, ...] = ()) -> set[str]:
+    """Return the keys of a file as the schema calls them; of parameters the table's name."""
+    kind = kind_of(path)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return _keys(value[0], (*path, 1), (*shown, EACH))
+    if not isinstance(value, dict) or (isinstance(kind, type) and issubclass(kind, Parameters)):
+        return {".".join(shown).replace(f".{EACH}", EACH)}
     found: set[str] = set()
-    for key, value in table.items():
-        path = (*above, WILD if above == ("models", "entries") else key)
-        found |= _keys(value, path) if isinstance(value, dict) else {".".join(path)}
+    for key, one in value.items():
+        found |= _keys(one, (*path, key), (*shown, WILD[shown[-1]] if is_open(kind) else key))
     return found
 
 
@@ -33,7 +39,9 @@ def test_file_shows_every_default_that_there_is() -> None:
 
     assert shown.config == Config()
     assert set(shown.origins) == {
-        field.key for field in fields() if WILD not in field.path and field.default is not None
+        field.key
+        for field in fields()
+        if field.default is not None and not {*field.path} & {*WILD.values()}
     }
 
 
@@ -43,6 +51,14 @@ def test_file_shows_every_key_that_there_is() -> None:
 
     load([Source(str(FILE), text)], {}, ())
     assert _keys(tomllib.loads(text)) == {field.key for field in fields()}
+
+
+def test_file_shows_every_parameter_that_there_is() -> None:
+    """They are the same in every table of them, so one table shows them all."""
+    values = tomllib.loads(_EXAMPLE.sub("", TEXT))
+    (entry,) = values["models"]["entries"].values()
+
+    assert list(entry["options"]) == [field.key for field in parameters()]
 
 
 def test_every_key_is_explained() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from modeld.config import schema
-from modeld.config.fields import Field, as_toml, fields
+from modeld.config.fields import EACH, WILD, Field, as_toml, fields, kind_of, parameters
+from modeld.config.schema import Parameters, Rule
 
 
 def test_every_key_can_be_described() -> None:
@@ -22,6 +23,15 @@ def test_every_key_is_a_path_without_repeats() -> None:
     assert "models.entries.NAME.memory_gb" in keys
 
 
+def test_every_key_is_found_by_its_path() -> None:
+    """`--set` and variables ask what a key may hold."""
+    for field in [*fields(), *parameters()]:
+        path = ("routing", "options", "fast") if len(field.path) == 1 else ()
+        assert kind_of((*path, *field.path)) == field.kind, field.key
+    assert kind_of(("gateway", "listn")) is None
+    assert kind_of(("gateway", "listen", "x")) is None
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -33,7 +43,9 @@ def test_every_key_is_a_path_without_repeats() -> None:
         (("a", "b"), '["a", "b"]'),
         ((), "[]"),
         (None, ""),
-        ({"a": 1}, '{ "a" = 1 }'),
+        ({"a": 1, "a b": "x"}, '{ a = 1, "a b" = "x" }'),
+        (Rule(pattern="^x", model="fast"), '{ pattern = "^x", model = "fast" }'),
+        (Parameters(top_k=3), "{ top_k = 3 }"),
         ({}, "{}"),
     ],
 )
@@ -51,11 +63,12 @@ def _documented(keys: list[Field]) -> set[str]:
         if isinstance(section, ast.ClassDef)
         for statement in section.body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-    } & {field.path[-1] for field in keys}
+    } & {part for field in keys for part in field.path}
 
 
 def test_fields_are_those_of_the_schema_file() -> None:
     """A section that is not reachable from `Config` would be a key that nobody can set."""
-    keys = list(fields())
+    keys = [*fields(), *parameters()]
 
-    assert _documented(keys) == {field.path[-1] for field in keys}
+    placeholders = {EACH, *WILD.values()}
+    assert _documented(keys) == {part for field in keys for part in field.path} - placeholders

@@ -83,6 +83,35 @@ def test_environment_takes_words_for_what_the_key_holds(
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "key", "value"),
+    [
+        ("ROUTING__OVERRIDES", "{ fast = 'a' }", "routing.overrides.fast", '"a"'),
+        ("ROUTING__OVERRIDES__FAST", "a", "routing.overrides.fast", '"a"'),
+        ("ROUTING__OPTIONS__FAST__TEMPERATURE", "0.5", "routing.options.fast.temperature", "0.5"),
+        ("ROUTING__OPTIONS__FAST__STOP", "a, b", "routing.options.fast.stop", '["a", "b"]'),
+        ("ROUTING__OPTIONS__FAST", "{ top_k = 3 }", "routing.options.fast.top_k", "3"),
+        ("ROUTING__RULES", "[{pattern='x', model='fast'}]", "routing.rules[1].pattern", '"x"'),
+        ("GATEWAY__COMPAT", "openai,ollama", "gateway.compat", '["openai", "ollama"]'),
+        (
+            "MODELS__ENTRIES__A__VARIANTS__Hot__SET__SEED",
+            "7",
+            "models.entries.A.variants.Hot.set.seed",
+            "7",
+        ),
+        ("ROUTING__ROLES", "{ fast = 'a' }", "routing.roles.fast", '"a"'),
+    ],
+)
+def test_environment_takes_tables_and_keys_inside_them(
+    name: str, text: str, key: str, value: str
+) -> None:
+    """Whatever the file can say can be said without one."""
+    loaded = _load(environment={f"MODELD_{name}": text})
+
+    assert values(loaded.config)[key] == value
+    assert loaded.origins[key] == f"$MODELD_{name}"
+
+
+@pytest.mark.parametrize(
     "name", ["MODELD_SOCKET", "MODELD_CONFIG", "MODELD_LOG_LEVEL", "PATH", "XMODELD_A__B"]
 )
 def test_environment_of_other_purpose_is_left_alone(name: str) -> None:
@@ -95,6 +124,37 @@ def test_override_may_quote_a_model_with_dots() -> None:
     config = _load(flags=('models.entries."qwen2.5 x".arguments=-c, 4096',)).config
 
     assert config.models.entries["qwen2.5 x"].arguments == ("-c", "4096")
+
+
+@pytest.mark.parametrize(
+    ("preset", "count", "unloads", "seconds"),
+    [
+        ("aggressive", 3, False, 3600),
+        ("balanced", 2, True, 300),
+        ("conservative", 1, True, 60),
+    ],
+)
+def test_preset_sets_three_keys(preset: str, count: int, unloads: bool, seconds: float) -> None:
+    """S4-11."""
+    models = _load(flags=(f"models.preset={preset}",)).config.models
+
+    assert models.max_concurrent_loaded == count
+    assert models.auto_unload_idle is unloads
+    assert models.idle_timeout_seconds == seconds
+
+
+def test_preset_leaves_what_is_set_itself() -> None:
+    """One word for most, and a key for the exception, wherever either stands."""
+    loaded = _load("[models]\nmax_concurrent_loaded = 5\n", flags=("models.preset=conservative",))
+
+    assert loaded.config.models.max_concurrent_loaded == 5
+    assert loaded.config.models.idle_timeout_seconds == 60
+    assert loaded.origins == {
+        "models.max_concurrent_loaded": "/etc/1.toml:2",
+        "models.preset": "--set",
+        "models.auto_unload_idle": "models.preset",
+        "models.idle_timeout_seconds": "models.preset",
+    }
 
 
 def test_origin_is_the_line_of_the_key() -> None:
@@ -169,6 +229,122 @@ def test_broken_toml_is_told_with_line_and_column(text: str, told: str) -> None:
 def test_wrong_value_is_told_with_what_was_expected(text: str, told: str) -> None:
     """The words come from the schema, so they cannot be out of date."""
     assert told in _mistakes(text)[0]
+
+
+def test_mistakes_inside_tables_of_tables_are_told_at_their_own_lines() -> None:
+    """A rule is found by its number and its line, however many there are."""
+    text = """\
+[[routing.rules]]
+pattern = "a"
+model = "fast"
+
+[[routing.rules]] # the second
+pattern = 3
+[routing.overrides]
+fast = 1
+[models.entries."a.b".variants.hot]
+strip = 3
+"""
+    string = "expected a string without control characters, at most 4096 letters"
+
+    assert _mistakes(text) == [
+        f"/etc/1.toml:6: routing.rules[2].pattern = 3: {string}",
+        f"/etc/1.toml:5: routing.rules[2].model is missing: {string}",
+        f"/etc/1.toml:8: routing.overrides.fast = 1: {string}",
+        '/etc/1.toml:10: models.entries."a.b".variants.hot.strip = 3: expected a list of strings',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rules = 3", "routing.rules = 3: expected a list of tables"),
+        ("rules = [3]", "routing.rules[1] = 3: expected a table"),
+        ("rules = [{}, 3]", "routing.rules[1].pattern is missing"),
+        ("overrides = 3", "routing.overrides = 3: expected a table"),
+        ("options = { fast = 3 }", "routing.options.fast = 3: expected a table"),
+        ('default_profile = "x"', 'expected "code" or "creative" or "fast" or "general"'),
+    ],
+)
+def test_wrong_shape_is_told(text: str, told: str) -> None:
+    """A table where a list belongs is a mistake like any other."""
+    assert told in _mistakes(f"[routing]\n{text}")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "temperature = 2.5",
+            "Invalid temperature value: 2.5. Temperature must be between 0.0 and 2.0.",
+        ),
+        ("top_p = -1", "Invalid top_p value: -1. top_p must be between 0.0 and 1.0."),
+        ('top_p = "x"', 'Invalid top_p value: "x". top_p must be a number between 0.0 and 1.0.'),
+        (
+            "max_tokens = 0",
+            "Invalid max_tokens value: 0. max_tokens must be between 1 and 10000000.",
+        ),
+        (
+            "num_ctx = 1.5",
+            "Invalid num_ctx value: 1.5. num_ctx must be a whole number between 1 and 10000000.",
+        ),
+        ("seed = true", "Seed must be a whole number between -1 and 4294967295."),
+        ("temperature = nan", "Invalid temperature value: nan."),
+        ("stop = 3", "Invalid stop value: 3. Stop must be a list of strings."),
+        ("enable_thinking = 1", "enable_thinking must be true or false."),
+    ],
+)
+def test_parameter_out_of_range_is_told_with_its_range(text: str, told: str) -> None:
+    """S1-27: the value, what it must be, and the place."""
+    mistakes = _mistakes(f"[routing.options.fast]\n{text}")
+
+    assert len(mistakes) == 1
+    assert mistakes[0].startswith("/etc/1.toml:2: routing.options.fast.")
+    assert told in mistakes[0]
+
+
+def test_parameter_is_told_alike_wherever_it_stands() -> None:
+    """The same table stands in four places."""
+    places = ["options", "request.set", "request.default", "variants.b.set", "variants.b.default"]
+    text = "\n".join(f"[models.entries.a.{place}]\ntemperature = 3" for place in places)
+
+    mistakes = _mistakes(text)
+
+    assert len(mistakes) == len(places)
+    assert all(line.endswith("Temperature must be between 0.0 and 2.0.") for line in mistakes)
+
+
+def test_parameter_of_the_environment_is_never_silently_ignored() -> None:
+    """S1-27: the code that this takes after dropped what it could not read."""
+    name = "MODELD_ROUTING__OPTIONS__FAST__TEMPERATURE"
+
+    assert _mistakes(environment={name: "2.5"}) == [
+        f"${name}: routing.options.fast.temperature: "
+        "Invalid temperature value: 2.5. Temperature must be between 0.0 and 2.0."
+    ]
+    assert 'value: "hot". Temperature must be a number' in _mistakes(environment={name: "hot"})[0]
+
+
+def test_rules_of_a_later_place_replace_those_before() -> None:
+    """Their order is what they mean; two lists have none together."""
+    one = '[[routing.rules]]\npattern = "a"\nmodel = "fast"\n'
+    loaded = _load(one + one, one)
+
+    assert [rule.pattern for rule in loaded.config.routing.rules] == ["a"]
+    assert loaded.origins == {
+        "routing.rules[1].pattern": "/etc/2.toml:2",
+        "routing.rules[1].model": "/etc/2.toml:3",
+    }
+
+
+def test_options_of_several_places_merge_key_by_key() -> None:
+    """A drop-in that sets one parameter leaves the others alone."""
+    config = _load(
+        "[routing.options.fast]\ntop_k = 1\nseed = 1\n",
+        "[routing.options]\nfast = { seed = 2 }\n",
+    ).config
+
+    assert (config.routing.options["fast"].top_k, config.routing.options["fast"].seed) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +452,6 @@ def test_changes_tell_old_and_new() -> None:
     assert changes(old, new.config) == [
         "load.replace: true -> false",
         "memory.limit_gb: unset -> 2.0",
-        "models.entries.a.arguments: unset -> []",
         "models.entries.a.memory_gb: unset -> 1.0",
     ]
     assert changes(old, old) == []
@@ -327,7 +502,26 @@ def test_explicit_file_replaces_all_others() -> None:
 
 
 _keys = st.sampled_from(
-    ["storage", "models", "entries", "load", "replace", "gateway", "listen", "rank", "weights", "x"]
+    [
+        "storage",
+        "models",
+        "entries",
+        "load",
+        "replace",
+        "gateway",
+        "listen",
+        "rank",
+        "weights",
+        "x",
+        "routing",
+        "rules",
+        "pattern",
+        "options",
+        "overrides",
+        "variants",
+        "set",
+        "seed",
+    ]
 )
 _leaves = st.one_of(
     st.booleans(),
@@ -335,6 +529,7 @@ _leaves = st.one_of(
     st.floats(),
     st.text(max_size=5),
     st.lists(st.one_of(st.integers(), st.text(max_size=3)), max_size=2),
+    st.lists(st.dictionaries(_keys, st.text(max_size=3), max_size=2), max_size=2),
 )
 _trees = st.recursive(
     _leaves, lambda inner: st.dictionaries(_keys, inner, max_size=4), max_leaves=8

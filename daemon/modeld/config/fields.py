@@ -5,16 +5,21 @@ Whatever speaks of keys asks here: the loader for "expected what", and the tests
 `etc/modeld.toml` and modeld.toml(5) to the schema.  Nothing is read and nothing is checked.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, inspect, json
 
-from modeld.config.schema import Config
+from modeld.config.schema import Config, Options, Parameters
 
-WILD = "NAME"
-"""Stands for any key of a table whose keys are the user's, such as a model's name."""
+WILD = {"entries": "NAME", "variants": "VARIANT", "overrides": "PROFILE", "options": "PROFILE"}
+"""What stands for any key of a table whose keys are the user's, by the name of that table."""
+EACH = "[]"
+"""Stands for any table of a list of tables."""
+MAX_SHOWN_LETTERS = 60
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Field(Struct, frozen=True):
@@ -24,11 +29,12 @@ class Field(Struct, frozen=True):
     kind: Any
     """Its annotation in the schema."""
     default: Any
+    """None where it is unset, or must be given."""
 
     @property
     def key(self) -> str:
-        """The key with dots: `gateway.listen`."""
-        return ".".join(self.path)
+        """The key with dots: `gateway.listen`, `routing.rules[].model`."""
+        return ".".join(self.path).replace(f".{EACH}", EACH)
 
     @property
     def expected(self) -> str:
@@ -37,19 +43,46 @@ class Field(Struct, frozen=True):
 
 
 def fields(section: type[Struct] = Config, above: tuple[str, ...] = ()) -> Iterator[Field]:
-    """Yield every key of the schema, in its order."""
+    """Yield every key of a section, in its order; of a table of parameters only its name."""
     for info in msgspec.structs.fields(section):
-        path = (*above, info.name)
-        table = table_of(info.type)
-        if table is None:
-            default = info.default
-            if default is msgspec.NODEFAULT and info.default_factory is not msgspec.NODEFAULT:
-                default = info.default_factory()
-            yield Field(path, info.type, default)
-        elif is_open(info.type):
-            yield from fields(table, (*path, WILD))
+        default = info.default
+        if default is msgspec.NODEFAULT:
+            factory = info.default_factory
+            default = None if factory is msgspec.NODEFAULT else factory()
+        yield from _below(info.type, (*above, info.name), default)
+
+
+def parameters() -> Iterator[Field]:
+    """Yield every key of a table of parameters, which is the same wherever it stands."""
+    return fields(Options)
+
+
+def _below(kind: object, path: tuple[str, ...], default: object) -> Iterator[Field]:
+    table = table_of(kind)
+    if is_open(kind):
+        yield from _below(get_args(kind)[1], (*path, WILD[path[-1]]), None)
+    elif table is None:
+        yield Field(path, kind, default)
+    elif issubclass(table, Parameters):
+        yield Field(path, kind, None)
+    else:
+        yield from fields(table, (*path, EACH) if is_list(kind) else path)
+
+
+def kind_of(path: Sequence[str | int]) -> object | None:
+    """Return the annotation of a key or of a table; None where the schema has no such key."""
+    kind: object = Config
+    for key in path:
+        table = table_of(kind)
+        if is_open(kind):
+            kind = get_args(kind)[1]
+        elif table is not None and is_list(kind):
+            kind = table
+        elif table is not None:
+            kind = {info.name: info.type for info in msgspec.structs.fields(table)}.get(str(key))
         else:
-            yield from fields(table, path)
+            return None
+    return kind
 
 
 def is_open(kind: object) -> bool:
@@ -57,9 +90,17 @@ def is_open(kind: object) -> bool:
     return get_origin(kind) is dict
 
 
+def is_list(kind: object) -> bool:
+    """Whether an annotation is a list, of words or of tables, that may be unset."""
+    return any(get_origin(one) is tuple for one in (kind, *get_args(kind)))
+
+
 def table_of(kind: object) -> type[Struct] | None:
-    """Return the section that an annotation stands for, of itself or of each of its keys."""
-    kind = get_args(kind)[1] if is_open(kind) else kind
+    """Return the section that an annotation stands for, of itself or of all that is in it."""
+    if is_open(kind):
+        kind = get_args(kind)[1]
+    elif get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
     return kind if isinstance(kind, type) and issubclass(kind, Struct) else None
 
 
@@ -78,7 +119,9 @@ def describe(kind: inspect.Type) -> str:
         case inspect.LiteralType():
             return " or ".join(f'"{value}"' for value in kind.values)
         case inspect.VarTupleType():
-            return "a list of strings"
+            return _describe_list(kind.item_type)
+        case inspect.StructType():
+            return "a table of options" if kind.cls is Options else "a table of parameters"
         case inspect.UnionType():
             return describe(
                 next(one for one in kind.types if not isinstance(one, inspect.NoneType))
@@ -86,18 +129,57 @@ def describe(kind: inspect.Type) -> str:
     raise AssertionError(f"the schema has no {kind}")
 
 
+def _describe_list(item: inspect.Type) -> str:
+    if isinstance(item, inspect.StructType):
+        return "a list of tables"
+    return (
+        f"a list of {describe(item)}"
+        if isinstance(item, inspect.LiteralType)
+        else "a list of strings"
+    )
+
+
+def refusal(name: str, kind: object, value: object) -> str:
+    """Return what is wrong with a parameter: the value, and what it must be."""
+    about = inspect.type_info(kind)
+    if isinstance(about, inspect.UnionType):
+        about = next(one for one in about.types if not isinstance(one, inspect.NoneType))
+    must = describe(about)
+    if isinstance(about, inspect.IntType | inspect.FloatType):
+        whole = isinstance(about, inspect.IntType)
+        is_one = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        noun = "" if is_one else "a whole number " if whole else "a number "
+        low, high = (about.ge, about.le) if whole else (float(about.ge or 0), float(about.le or 0))
+        must = f"{noun}between {low} and {high}"
+    subject = name if "_" in name else name.capitalize()
+    return f"Invalid {name} value: {shortened(as_toml(value))}. {subject} must be {must}."
+
+
 def as_toml(value: object) -> str:
     """Return a value as it is written in the file; empty for one that is unset."""
     if value is None:
         return ""
+    if isinstance(value, Struct):
+        value = {key: one for key, one in msgspec.structs.asdict(value).items() if one is not None}
     if isinstance(value, float) and value.is_integer():
         return f"{value:.1f}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_toml, value))}]"
     if isinstance(value, dict):
-        inside = ", ".join(f"{as_toml(str(key))} = {as_toml(one)}" for key, one in value.items())
+        inside = ", ".join(f"{as_key(str(key))} = {as_toml(one)}" for key, one in value.items())
         return f"{{ {inside} }}" if inside else "{}"
     return json.encode(value).decode() if isinstance(value, str | bool) else str(value)
+
+
+def as_key(text: str) -> str:
+    """Return one part of a key as it is written in the file: quoted where it must be."""
+    return text if _PLAIN.fullmatch(text) else as_toml(text)
+
+
+def shortened(text: str) -> str:
+    """Return a text as a message can show it: printable, and not long."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= MAX_SHOWN_LETTERS else f"{text[:MAX_SHOWN_LETTERS]}..."
 
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:

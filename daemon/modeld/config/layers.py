@@ -11,20 +11,30 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
-from modeld.config.fields import as_toml, describe, is_open, table_of
+from modeld.config.fields import (
+    as_key,
+    as_toml,
+    describe,
+    is_list,
+    is_open,
+    kind_of,
+    refusal,
+    shortened,
+    table_of,
+)
 from modeld.config.lines import Path, lines_of
-from modeld.config.schema import Config
+from modeld.config.schema import Config, Parameters
 
 PREFIX = "MODELD_"
 MAX_TEXT_LETTERS = 1 << 20
-MAX_SHOWN_LETTERS = 60
+CASED = ("entries", "variants")
+"""Tables whose keys are names of models, and keep their letters in a variable."""
 _PLACE = re.compile(r"^(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Source(Struct, frozen=True):
@@ -86,10 +96,10 @@ class Gathering:
             words = name.removeprefix(PREFIX)
             if words == name or "__" not in words:
                 continue
-            path = words.lower().split("__")
-            if path[:2] == ["models", "entries"]:  # a model's name keeps its letters
-                path[2:3] = words.split("__")[2:3]
-            self._add_word(tuple(path), environment[name], f"${name}")
+            path: list[str] = []
+            for word in words.split("__"):
+                path.append(word if path and path[-1] in CASED else word.lower())
+            self._add_word(path, environment[name], f"${name}")
 
     def add_overrides(self, overrides: Sequence[str]) -> None:
         """Lay every `section.key=value` of the command line over."""
@@ -99,19 +109,21 @@ class Gathering:
             if path:
                 self._add_word(path, value, "--set")
             else:
-                self.problems.append(f"--set {_short(override)}: expected SECTION.KEY=VALUE")
+                self.problems.append(f"--set {shortened(override)}: expected SECTION.KEY=VALUE")
 
-    def _add_word(self, path: Path, text: str, name: str) -> None:
-        """Lay one word over; where a list is wanted, it is TOML, or parted by commas."""
-        value: Any = text
-        if get_origin(_kind_of(path)) is tuple:
+    def _add_word(self, path: Sequence[str], text: str, name: str) -> None:
+        """Lay one word over; a list is TOML or parted by commas, a table is TOML."""
+        kind = kind_of(path)
+        is_table = table_of(kind) is not None or is_open(kind)
+        value: Any = None
+        if is_table or (is_list(kind) and text.lstrip().startswith("[")):
+            value = _value_of(text)
+        elif is_list(kind):
             value = [word.strip() for word in text.split(",") if word.strip()]
-            if text.lstrip().startswith("["):
-                value = _list_of(text)
         nested: Any = text if value is None else value
         for key in reversed(path):
             nested = {key: nested}
-        self.add(Layer(nested, name, {}, typed=False))
+        self.add(Layer(nested, name, {}, typed=is_table))
 
     def _section(
         self, layer: Layer, section: type[Struct], values: object, above: Path
@@ -120,70 +132,115 @@ class Gathering:
         if not isinstance(values, dict):
             self._tell(layer, above, values, "a table")
             return {}
-        kinds = {info.name: info.type for info in msgspec.structs.fields(section)}
+        infos = {info.name: info for info in msgspec.structs.fields(section)}
         valid: dict[str, Any] = {}
         for key, value in values.items():
             path = (*above, key)
-            kind = kinds.get(key)
-            if kind is None:
-                self._tell_unknown(layer, path, list(kinds))
-            elif (table := table_of(kind)) is None:
-                for one in self._leaf(layer, path, kind, value):
-                    valid[key] = one
-            elif is_open(kind):
-                valid[key] = self._open(layer, kind, value, path)
+            if key not in infos:
+                self._tell_unknown(layer, path, list(infos))
+                continue
+            kind = infos[key].type
+            if table_of(kind) is None and not is_open(kind):
+                is_parameter = issubclass(section, Parameters)
+                found = self._leaf(layer, path, kind, value, is_parameter=is_parameter)
             else:
-                valid[key] = self._section(layer, table, value, path)
+                found = self._table(layer, path, kind, value)
+            valid.update((key, one) for one in found)
+        for key, info in infos.items():
+            if info.required and key not in values:
+                expected = describe(msgspec.inspect.type_info(info.type))
+                path = (*above, key)
+                self.problems.append(
+                    f"{layer.where(path)}: {dotted(path)} is missing: expected {expected}"
+                )
         return valid
 
-    def _open(self, layer: Layer, kind: object, values: object, path: Path) -> dict[str, Any]:
+    def _table(self, layer: Layer, path: Path, kind: object, value: object) -> list[Any]:
+        """Return the valid part of a table, of one with the user's keys, or of a list of them."""
+        table = table_of(kind)
+        if is_open(kind):
+            return [self._open(layer, path, kind, value)]
+        assert table is not None
+        if not is_list(kind):
+            return [self._section(layer, table, value, path)]
+        if not isinstance(value, list):
+            self._tell(layer, path, value, "a list of tables")
+            return []
+        before = len(self.problems)
+        tables = [
+            self._section(layer, table, one, (*path, number)) for number, one in enumerate(value, 1)
+        ]
+        return [tables] if len(self.problems) == before else []
+
+    def _open(self, layer: Layer, path: Path, kind: object, values: object) -> dict[str, Any]:
         """Return the valid part of a table whose keys are the user's."""
         if not isinstance(values, dict):
             self._tell(layer, path, values, "a table")
             return {}
-        name_kind, table = get_args(kind)
+        name_kind, inner = get_args(kind)
+        take = self._leaf if table_of(inner) is None else self._table
         return {
-            name: self._section(layer, table, value, (*path, name))
+            name: one
             for name, value in values.items()
             if self._leaf(layer, (*path, name), name_kind, name)
+            for one in take(layer, (*path, name), inner, value)
         }
 
-    def _leaf(self, layer: Layer, path: Path, kind: object, value: object) -> list[Any]:
+    def _leaf(
+        self, layer: Layer, path: Path, kind: object, value: object, *, is_parameter: bool = False
+    ) -> list[Any]:
         """Return the value as its type, or nothing, and tell of it."""
         try:
             converted = msgspec.convert(value, kind, strict=layer.typed)
         except (msgspec.ValidationError, OverflowError):
             converted = math.nan
         if isinstance(converted, float) and not math.isfinite(converted):
-            self._tell(layer, path, value, describe(msgspec.inspect.type_info(kind)))
+            if is_parameter:
+                shown = value if layer.typed else _number_of(value)
+                what = refusal(str(path[-1]), kind, shown)
+                self.problems.append(f"{layer.where(path)}: {dotted(path)}: {what}")
+            else:
+                self._tell(layer, path, value, describe(msgspec.inspect.type_info(kind)))
             return []
         return [converted]
 
     def _merge(
         self, layer: Layer, into: dict[str, Any], values: dict[str, Any], above: Path
     ) -> None:
+        """Lay valid values over those before; a list of tables takes the place of the other."""
         for key, value in values.items():
             path = (*above, key)
             if isinstance(value, dict):
                 self._merge(layer, into.setdefault(key, {}), value, path)
-            else:
-                into[key] = value
-                self.origins[dotted(path)] = layer.where(path)
+                continue
+            into[key] = value
+            for old in [one for one in self.origins if one.startswith(f"{dotted(path)}[")]:
+                del self.origins[old]
+            self.origins.update((dotted(one), layer.where(one)) for one in _places(value, path))
 
     def _tell(self, layer: Layer, path: Path, value: object, expected: str) -> None:
-        shown = _short(as_toml(value))
+        shown = shortened(as_toml(value))
         self.problems.append(f"{layer.where(path)}: {dotted(path)} = {shown}: expected {expected}")
 
     def _tell_unknown(self, layer: Layer, path: Path, known: list[str]) -> None:
-        close = get_close_matches(path[-1], known, n=1)
+        close = get_close_matches(str(path[-1]), known, n=1)
         advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
-        key = _short(dotted(path))
+        key = shortened(dotted(path))
         self.problems.append(f"{layer.where(path)}: unknown key '{key}' ({advice})")
 
 
 def dotted(path: Path) -> str:
-    """Return a key as TOML writes it: `models.entries."a b".memory_gb`."""
-    return ".".join(one if _PLAIN.fullmatch(one) else as_toml(one) for one in path)
+    """Return a key as it is written: `models.entries."a b".memory_gb`, `routing.rules[1].model`."""
+    parts = (f"[{one}]" if isinstance(one, int) else f".{as_key(one)}" for one in path)
+    return "".join(parts).removeprefix(".")
+
+
+def _places(value: object, path: Path) -> Iterator[Path]:
+    """Yield the key of a value, or those of each table where it is a list of them."""
+    tables = value if isinstance(value, list) else []
+    yield from ((*path, number, key) for number, one in enumerate(tables, 1) for key in one)
+    if not tables:
+        yield path
 
 
 def _syntax(source: Source, message: str) -> str:
@@ -195,10 +252,10 @@ def _syntax(source: Source, message: str) -> str:
     line = int(match[2]) if match[2] else len(lines)
     column = int(match[3]) if match[3] else len(lines[-1]) + 1
     text = lines[line - 1].strip() if line <= len(lines) else ""
-    return f"{source.path}:{line}:{column}: {match[1]}: {_short(text)}"
+    return f"{source.path}:{line}:{column}: {match[1]}: {shortened(text)}"
 
 
-def _path_of(key: str) -> Path:
+def _path_of(key: str) -> tuple[str, ...]:
     """Return the parts of a dotted key, quoted or not; nothing where it is none."""
     try:
         parsed: object = tomllib.loads(f"{key} = 0") if "\n" not in key else {}
@@ -213,29 +270,15 @@ def _only_keys(value: object) -> Iterator[str]:
         yield key
 
 
-def _list_of(text: str) -> object:
-    """Return the list that a text is in TOML, or None."""
+def _number_of(value: object) -> object:
+    """Return the number that a word is, or the word."""
+    found = _value_of(value) if isinstance(value, str) else None
+    return found if isinstance(found, int | float) and not isinstance(found, bool) else value
+
+
+def _value_of(text: str) -> object:
+    """Return the value that a text is in TOML, or None."""
     try:
-        return tomllib.loads(f"list = {text.strip()}")["list"]
+        return tomllib.loads(f"value = {text.strip()}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return None
-
-
-def _kind_of(path: Path) -> object:
-    """Return the annotation of a key, or None where there is no such key."""
-    section: type[Struct] | None = Config
-    kind: object = None
-    keys = iter(path)
-    for key in keys:
-        if section is None:
-            return None
-        kind = {info.name: info.type for info in msgspec.structs.fields(section)}.get(key)
-        section = table_of(kind)
-        if section is not None and is_open(kind):
-            next(keys, None)
-    return kind
-
-
-def _short(text: str) -> str:
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= MAX_SHOWN_LETTERS else f"{text[:MAX_SHOWN_LETTERS]}..."

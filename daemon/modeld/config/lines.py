@@ -8,7 +8,8 @@ repeated here.  The text must be valid as a whole; what its values mean is not l
 import tomllib
 from collections.abc import Iterator
 
-Path = tuple[str, ...]
+Path = tuple[str | int, ...]
+"""The parts of a key; a number is the place of a table in a list of tables, from 1."""
 
 
 def lines_of(text: str) -> dict[Path, int]:
@@ -19,6 +20,7 @@ def lines_of(text: str) -> dict[Path, int]:
         text: Valid TOML; otherwise some keys will be missing.
     """
     found: dict[Path, int] = {}
+    counts: dict[Path, int] = {}
     header, pending, start = "", "", 0
     for number, line in enumerate(text.splitlines(), 1):
         if not pending:
@@ -33,18 +35,31 @@ def lines_of(text: str) -> dict[Path, int]:
             continue
         if statement is pending:
             header = pending
-        for path in _paths(parsed):
+            if header.lstrip().startswith("[["):
+                array = tuple(_deepest(parsed))
+                counts[array] = counts.get(array, 0) + 1
+        for path in _paths(parsed, counts):
             found.setdefault(path, start)
         pending = ""
     return found
 
 
-def _paths(value: object, above: Path = ()) -> Iterator[Path]:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0]
-    if not isinstance(value, dict):
-        return
-    for key, inner in value.items():
-        path = (*above, key)
+def _paths(value: object, counts: dict[Path, int], above: Path = ()) -> Iterator[Path]:
+    """Yield every key; a table of a list counts on from those whose headers came before."""
+    if isinstance(value, list):
+        tables = [one for one in value if isinstance(one, dict)]
+        inside = [((*above, n), one) for n, one in enumerate(tables, counts.get(above, 1))]
+    elif isinstance(value, dict):
+        inside = [((*above, key), one) for key, one in value.items()]
+    else:
+        inside = []
+    for path, inner in inside:
         yield path
-        yield from _paths(inner, path)
+        yield from _paths(inner, counts, path)
+
+
+def _deepest(value: object) -> Iterator[str]:
+    """Yield the parts of the only key of a header."""
+    while isinstance(value, dict) and value:
+        key, value = next(iter(value.items()))
+        yield key

@@ -35,6 +35,24 @@ SYSTEM_FILE = "/etc/modeld/modeld.toml"
 MAX_MISTAKES = 50
 RESTART = ("gateway.listen", "servers.launcher", "log")
 """What is read once, at the start."""
+PRESETS = {
+    "aggressive": {
+        "max_concurrent_loaded": 3,
+        "auto_unload_idle": False,
+        "idle_timeout_seconds": 3600.0,
+    },
+    "balanced": {
+        "max_concurrent_loaded": 2,
+        "auto_unload_idle": True,
+        "idle_timeout_seconds": 300.0,
+    },
+    "conservative": {
+        "max_concurrent_loaded": 1,
+        "auto_unload_idle": True,
+        "idle_timeout_seconds": 60.0,
+    },
+}
+"""What `models.preset` sets, each where no place sets it itself."""
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
@@ -42,7 +60,10 @@ class Loaded(Struct, frozen=True, kw_only=True):
 
     config: Config
     origins: dict[str, str]
-    """Key -> `FILE:LINE`, `$VARIABLE` or `--set`; what is not there is built in."""
+    """
+    Key -> `FILE:LINE`, `$VARIABLE`, `--set`, or the key that set it, such as `models.preset`; what
+    is not there is built in.
+    """
 
 
 def paths_to_read(environment: Mapping[str, str], home: str, explicit: str | None) -> list[str]:
@@ -81,7 +102,7 @@ def load(
     found.add_files(sources)
     found.add_variables(environment)
     found.add_overrides(overrides)
-    config = msgspec.convert(found.values, Config)
+    config = _with_preset(msgspec.convert(found.values, Config), found.origins)
     problems = found.problems + [
         f"{found.origins.get(each.key, 'built in')}: {each.key} = {each.what}"
         for each in mistakes(config, environment.get("HOME", ""))
@@ -91,17 +112,34 @@ def load(
     return Loaded(config=config, origins=found.origins)
 
 
+def _with_preset(config: Config, origins: dict[str, str]) -> Config:
+    """Return a configuration with its preset in it, and say so in the origins."""
+    preset = PRESETS.get(config.models.preset, {})
+    unset = {key: one for key, one in preset.items() if f"models.{key}" not in origins}
+    origins.update((f"models.{key}", "models.preset") for key in unset)
+    models = msgspec.structs.replace(config.models, **unset)
+    return msgspec.structs.replace(config, models=models)
+
+
 def values(config: Config) -> dict[str, str]:
-    """Return every key of a configuration with its value as TOML; empty for one that is unset."""
+    """
+    Return every key of a configuration with its value as TOML; empty for one that is unset.
+
+    Of tables whose keys are the user's, only what is not as it is without a word.
+    """
     found: dict[str, str] = {}
 
-    def walk(value: object, path: Path) -> None:
-        if isinstance(value, Struct):
-            value = msgspec.structs.asdict(value)
+    def walk(value: object, path: Path, usual: object = ...) -> None:
         if isinstance(value, dict):
             for key, one in value.items():
-                walk(one, (*path, key))
-        else:
+                walk(one, (*path, key), type(one)() if isinstance(one, Struct) else ...)
+        elif isinstance(value, Struct):
+            for key in value.__struct_fields__:
+                walk(getattr(value, key), (*path, key), getattr(usual, key, ...))
+        elif isinstance(value, tuple) and value and isinstance(value[0], Struct):
+            for number, one in enumerate(value, 1):
+                walk(one, (*path, number))
+        elif usual is ... or value != usual:
             found[dotted(path)] = as_toml(value)
 
     walk(config, ())
@@ -115,7 +153,7 @@ def changes(old: Config, new: Config) -> list[str]:
     return [
         f"{key}: {was or 'unset'} -> {now or 'unset'}"
         for key, (was, now) in pairs.items()
-        if was != now
+        if was != now and {was, now} != {"[]", ""}
     ]
 
 

@@ -41,7 +41,7 @@ class Parameters(_Section, frozen=True, kw_only=True):
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     repeat_penalty: Annotated[float, Meta(ge=0, le=2)] | None = None
     seed: Annotated[int, Meta(ge=-1, le=4_294_967_295)] | None = None
-    stop: tuple[Bounded, ...] | None = None
+    stop: tuple[Annotated[str, Meta(max_length=4096)], ...] | None = None
     enable_thinking: bool | None = None
     """For templates that know it (`chat_template_kwargs`)."""
 
@@ -243,12 +243,15 @@ class Rule(_Section, frozen=True, kw_only=True):
     """The name of a model, or a role."""
 
 
+Profile = Literal["fast", "general", "code", "creative"]
+
+
 class Routing(_Section, frozen=True, kw_only=True):
     """What answers a request that names a task, or nothing."""
 
     enabled: bool = True
-    default_profile: Bounded = "general"
-    """`fast`, `general`, `code` or `creative`."""
+    default_profile: Profile = "general"
+    """The one for a request that neither names one nor is sent anywhere by rule or heuristic."""
     heuristics: bool = True
     """Whether the words and the length of a message choose between the roles."""
     roles: Roles = Roles()
