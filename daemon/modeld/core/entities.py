@@ -117,6 +117,10 @@ class ModelStats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long each of them ran, in the same order; 0 while it runs."""
     total_runtime_seconds: float = 0.0
     last_runtime_seconds: float = 0.0
+    imported_uses: int = 0
+    """The part of `total_uses` that another program had counted."""
+    imported_runtime_seconds: float = 0.0
+    """The part of `total_runtime_seconds` that it had."""
     arguments: tuple[str, ...] = ()
     """llama-server arguments kept by `load --store`."""
     measured_bytes: int = 0

@@ -15,6 +15,7 @@ from modeld.core.entities import (
     Origin,
     Process,
 )
+from modeld.core.history import Past
 from modeld.core.usage import Figures
 from modeld.errors import ModeldError
 
@@ -115,6 +116,16 @@ class PinAsked(Event, frozen=True, kw_only=True):
     request_id: str
     selection: Selection
     pinned: bool
+
+
+class HistoryAsked(Event, frozen=True, kw_only=True):
+    """Take over what another program remembers of models."""
+
+    request_id: str
+    records: tuple[Past, ...] = ()
+    arguments: tuple[str, ...] = ()
+    """For every server: only whether they could be passed on is told."""
+    dry_run: bool = False
 
 
 class CacheAsked(Event, frozen=True, kw_only=True):

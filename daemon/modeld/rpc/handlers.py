@@ -16,16 +16,16 @@ from msgspec import Struct
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
 from modeld.errors import Busy, Inactive, TimedOut
+from modeld.rpc import history
 from modeld.rpc.server import Send
-from modeld.rpc.simulation import Known, Library, Simulations
+from modeld.rpc.simulation import Library, Simulations, known
 from modeld.supervisor import views
-from modeld.supervisor.copies import SSD
 from modeld.supervisor.loop import Supervisor
-from modeld.supervisor.ranking import rules
 from modeld.version import VERSION
 from modeld.wire import cache as cache_messages
 from modeld.wire import codec
 from modeld.wire import daemon as daemon_messages
+from modeld.wire import history as history_messages
 from modeld.wire import load as load_messages
 from modeld.wire import models as model_messages
 from modeld.wire import names as name_messages
@@ -123,6 +123,11 @@ async def pin(call: Call) -> Struct:
         request_id=call.request_id, selection=selection(ask.selector), pinned=ask.pinned
     )
     return await call.supervisor.ask(event)
+
+
+async def import_history(call: Call) -> Struct:
+    """Take over what another program remembers of models."""
+    return await call.supervisor.ask(history.asked(call.request, call.request_id))
 
 
 async def reload(call: Call) -> Struct:
@@ -283,27 +288,6 @@ async def list_scenarios(call: Call) -> Struct:
     return await call.simulations.scenarios(known(call.supervisor))
 
 
-def known(supervisor: Supervisor) -> Known:
-    """Return what a simulation may know; none of it ever changes."""
-    world, index = supervisor.world, supervisor.routes.index
-    sizes = {model.id: model.location.size_bytes for model in world.models.values()}
-    meant = {name: ids[0] for name, ids in index.items() if len(ids) == 1}
-    ssd = supervisor.cache.space.get(SSD)
-    copies = [
-        location.size_bytes
-        for model in world.models.values()
-        for location in model.locations
-        if location.tier == SSD and len(model.locations) > 1
-    ]
-    return Known(
-        rules=rules(world.config),
-        state=world.state,
-        sizes_bytes=sizes,
-        names={name: sizes[model_id] for name, model_id in meant.items() if model_id in sizes},
-        ssd_bytes=ssd.free_bytes + sum(copies) if ssd is not None else 0,
-    )
-
-
 async def subscribe(call: Call) -> Struct:
     """Send events as they happen, until the client leaves."""
     ask: daemon_messages.Subscribe = call.request
@@ -337,6 +321,7 @@ HANDLERS: dict[type[Struct], Function] = {
     name_messages.ChangeNames: change_names,
     name_messages.ListNames: list_names,
     name_messages.Pin: pin,
+    history_messages.ImportHistory: import_history,
     cache_messages.ShowCache: show_cache,
     cache_messages.PlanCache: plan_cache,
     cache_messages.ChangeCache: change_cache,

@@ -21,6 +21,9 @@ from modeld.core.scenario import DEFAULT_SSD_BYTES, Scenario, parse_file, parse_
 from modeld.core.simulate import Event, Run, Tag, history, loads_of, simulate
 from modeld.core.timeline import svg
 from modeld.errors import Busy, UnknownName, Usage
+from modeld.supervisor.copies import SSD
+from modeld.supervisor.loop import Supervisor
+from modeld.supervisor.ranking import rules
 from modeld.wire import simulate as wire
 
 MAX_USES = 20_000
@@ -53,6 +56,27 @@ class Known(Struct, frozen=True, kw_only=True):
     """The same, by every name that means one model alone."""
     ssd_bytes: int
     """What the SSD would have free without any copies; 0 where there is none."""
+
+
+def known(supervisor: Supervisor) -> Known:
+    """Return what a simulation may know; none of it ever changes."""
+    world, index = supervisor.world, supervisor.routes.index
+    sizes = {model.id: model.location.size_bytes for model in world.models.values()}
+    meant = {name: ids[0] for name, ids in index.items() if len(ids) == 1}
+    ssd = supervisor.cache.space.get(SSD)
+    copies = [
+        location.size_bytes
+        for model in world.models.values()
+        for location in model.locations
+        if location.tier == SSD and len(model.locations) > 1
+    ]
+    return Known(
+        rules=rules(world.config),
+        state=world.state,
+        sizes_bytes=sizes,
+        names={name: sizes[model_id] for name, model_id in meant.items() if model_id in sizes},
+        ssd_bytes=ssd.free_bytes + sum(copies) if ssd is not None else 0,
+    )
 
 
 class Simulations:

@@ -8,7 +8,7 @@ started elsewhere and comes back as an event.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -16,20 +16,21 @@ from msgspec import Struct
 from modeld.config.load import expand
 from modeld.config.schema import Config
 from modeld.core import events as ev
-from modeld.core.entities import Server, ServerState
-from modeld.core.resolve import exact_index
+from modeld.core.entities import ServerState
 from modeld.errors import Busy, ModeldError
 from modeld.supervisor import recover, settings
 from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.cache_asks import CacheAsks
 from modeld.supervisor.disks import forget_gone, take_files
-from modeld.supervisor.door import OnProgress, Route, Routes
+from modeld.supervisor.door import OnProgress, Routes
 from modeld.supervisor.explain import start_error, status_line, stuck_error
+from modeld.supervisor.importing import Importing
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.loads import Loads
 from modeld.supervisor.ports import Ports
+from modeld.supervisor.publishing import Publisher
 from modeld.supervisor.reading import Reading
 from modeld.supervisor.reloading import Reloading
 from modeld.supervisor.saving import Saver
@@ -65,7 +66,7 @@ class Supervisor:
         self._asks = Asks(self.world, self.saver, self.lives, self.jobs)
         self._reloading = Reloading(self.world, self.lives, self.jobs)
         self._read_config: Callable[[str], None] | None = None
-        self._published: tuple[object, ...] = ()
+        self._publisher = Publisher(self.world)
         self._heartbeat_at = self._machine_at = ports.clock.monotonic()
         self._surveyed = asyncio.Event()
         self._adopted = asyncio.Event()
@@ -188,6 +189,7 @@ class Supervisor:
             ev.UnloadAsked: asks.on_unload,
             ev.NamesAsked: asks.on_names,
             ev.PinAsked: asks.on_pin,
+            ev.HistoryAsked: Importing(self.world, self.saver).on_asked,
             ev.ReloadAsked: self._on_reload,
             ev.ConfigRead: self._reloading.on_read,
             ev.RequestStarted: lives.on_request_started,
@@ -224,8 +226,7 @@ class Supervisor:
 
     def _on_files(self, event: ev.FilesFound) -> None:
         take_files(self.world, event)
-        self._published = ()
-        self._publish()
+        self._publish(anew=True)
         self._take_deferred()
         self.cache.whereabouts.after_scan()
         self._surveyed.set()
@@ -346,49 +347,9 @@ class Supervisor:
         if not left:
             self.world.done = True
 
-    def _publish(self) -> None:
+    def _publish(self, *, anew: bool = False) -> None:
         """Publish new routes if anything that they show has changed."""
-        world = self.world
-        shown: tuple[object, ...] = (
-            world.models,
-            world.state.nicknames,
-            world.state.slots,
-            world.config.models.default,
-            world.problem,
-            tuple((each.id, each.state) for each in world.servers.values()),
-            # no route shows them; whoever waits for a model is told when its load has failed
-            tuple(job.want.model_id for job in world.jobs),
-        )
-        before = self._published
-        if len(before) == len(shown) and all(
-            a is b or a == b for a, b in zip(before, shown, strict=True)
-        ):
-            return
-        same_names = (
-            len(before) == len(shown) and before[0] is shown[0] and before[1:3] == shown[1:3]
-        )
-        self._published = shown
-        index = world.routes.index if same_names else exact_index(world.models, world.state)
-        world.routes = Routes(
-            index=index,
-            models=world.models,
-            servers=self._routes_of_servers(tuple(world.servers.values())),
-            default_model=world.config.models.default,
-            problem=world.problem,
-        )
-        # wakes everybody who waits now; whoever waits later waits for the next change
-        self._changed.set()
-        self._changed.clear()
-
-    def _routes_of_servers(self, servers: Sequence[Server]) -> dict[str, Route]:
-        return {
-            server.record.model_id: Route(
-                server_id=server.id,
-                model_id=server.record.model_id,
-                socket_path=server.record.socket_path,
-                state=server.state,
-                context_tokens=server.context_tokens,
-            )
-            for server in servers
-            if server.is_routed
-        }
+        if self._publisher.publish(anew=anew):
+            # wakes everybody who waits now; whoever waits later waits for the next change
+            self._changed.set()
+            self._changed.clear()

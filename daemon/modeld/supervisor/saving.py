@@ -36,6 +36,8 @@ class Commit:
     then: Callable[[State, State], None]
     """Called with the state before and after, when it is durable, or nothing changed."""
     failed: Callable[[ModeldError], None]
+    undo: Change | None = None
+    """Takes back what is no name, pin or argument, where the disk refuses it."""
     before: State | None = None
     generation: int = 0
 
@@ -53,11 +55,13 @@ class Saver:
         change: Change,
         then: Callable[[State, State], None],
         failed: Callable[[ModeldError], None],
+        undo: Change | None = None,
     ) -> None:
         """
         Make a change of names or pins, durable before `then` is called.
 
         `change` gets the newest state and returns the new one; it may refuse by a ModeldError.
+        `undo` takes back what it changed besides names, pins and arguments.
         """
         if self._world.state_read_only:
             failed(
@@ -69,7 +73,7 @@ class Saver:
         elif len(self._commits) >= MAX_QUEUED:
             failed(NotSaved(f"{MAX_QUEUED} changes wait for the disk already"))
         else:
-            self._commits.append(Commit(change, then, failed))
+            self._commits.append(Commit(change, then, failed, undo))
             self._next()
 
     def observe(self, state: State) -> None:
@@ -121,6 +125,8 @@ class Saver:
         commit, self._current = self._current, None
         if commit is not None and commit.before is not None:
             before = commit.before
+            if commit.undo is not None:
+                world.state = commit.undo(world.state)
             world.state = replace(
                 take_back_arguments(world.state, before),
                 nicknames=before.nicknames,

@@ -43,6 +43,7 @@ db260e8c6b1c42a581cdb50c229277e7 6 server-adopted    a server of an earlier mode
 f995c3b0ee174be6813fc256f10eb84e 2 server-unreapable a server survives SIGKILL: a disk or driver
 5d2bf2b572484f99b8830b382b722c2e 6 names-changed     nicknames or slots changed
 9e087643c6914bc18daf05fbd504ef5d 6 pins-changed      a model was pinned or unpinned
+70654bc617f7fef5e4673d19c544152c 6 history-imported  what another program remembered was taken over
 76aafb04aa574247a59624f542bacc0c 6 state-saved       the state file can be written again
 08b4630bb40642f4ae2a34a1c95b1216 3 state-not-saved   the state file could not be written
 332b117914404bf0991ef5a51136036f 4 state-repaired    the state file was damaged, and what is used
