@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 from msgspec import Struct
 
-from modeld.config.load import Source, load, paths_to_read
+from modeld.config.load import Source, expand, load, paths_to_read
 from modeld.config.schema import Config
 from modeld.core.events import ConfigRead, Event, ReloadAsked, StopAsked, Tick
 from modeld.errors import ConfigInvalid, ModeldError
@@ -29,6 +29,7 @@ from modeld.host.copy import FileCopier, PageReader
 from modeld.host.directories import check_socket, prepare_runtime, take_lock
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
+from modeld.host.keys import KeyFile
 from modeld.host.notify import ServiceManager, listen_fds
 from modeld.host.probe import ServerProbe
 from modeld.host.scan import FileScanner
@@ -64,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     runtime: str
     state: Path
     cache: Path
+    keys: KeyFile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,12 +119,13 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
         runtime=runtime_directory(environment, os.getuid()),
         state=Path(state) / "modeld",
         cache=Path(cache) / "modeld",
+        keys=KeyFile(),
     )
 
 
 def read_config(settings: Settings) -> Config:
     """
-    Read the configuration files.
+    Read the configuration files, and the file of keys that they name.
 
     Raises:
         ConfigInvalid: They have mistakes, all told at once; or a file can't be read.
@@ -139,7 +142,17 @@ def read_config(settings: Settings) -> Config:
                     raise ConfigInvalid(f"{name} does not exist") from error
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigInvalid(f"{name}: {error}", hint="is it a text file?") from error
-    return load(sources, settings.environment, settings.overrides).config
+    config = load(sources, settings.environment, settings.overrides).config
+    settings.keys.read(_key_file(settings, config))
+    return config
+
+
+def _key_file(settings: Settings, config: Config) -> str:
+    return expand(config.gateway.key_file, settings.home)
+
+
+def _keys(settings: Settings, config: Config) -> tuple[bytes, ...]:
+    return settings.keys.keys(_key_file(settings, config))
 
 
 async def _serve(settings: Settings, config: Config) -> int:
@@ -158,13 +171,15 @@ async def _serve(settings: Settings, config: Config) -> int:
     inherited = listen_fds(settings.environment, os.getpid())
     handlers = Handlers(supervisor, ScenarioFolders(SCENARIO_FOLDERS))
     rpc = RpcServer(handlers, decoder(), ports.journal, LOOKS)
-    gateway = Gateway(supervisor, config.gateway, ports.clock)
+    gateway = Gateway(supervisor, config.gateway, ports.clock, keys=_keys(settings, config))
     _handle_signals(loop, supervisor, gateway)
     ticker = loop.create_task(_tick(supervisor))
     try:
         await supervisor.start(lambda request_id: _reread(loop, settings, supervisor, request_id))
         await gateway.start([socket.socket(fileno=each) for each in inherited.get("http", [])])
-        supervisor.world.on_config.append(lambda new: gateway.reconfigure(new.gateway))
+        supervisor.world.on_config.append(
+            lambda new: gateway.reconfigure(new.gateway, _keys(settings, new))
+        )
         supervisor.world.gateway_addresses = tuple(gateway.addresses)
         descriptor = next(iter(inherited.get("rpc", [])), None)
         rpc.start(socket_path(settings.environment, os.getuid()), descriptor)

@@ -145,13 +145,17 @@ async def running(
     *,
     limits: Limits | None = None,
     rows: tuple[Row, ...] = ROWS,
+    keys: tuple[bytes, ...] = (),
+    bind: str = "127.0.0.1",
     **settings: object,
 ) -> AsyncIterator[House]:
     """Run a gateway; at the end, every request must have ended, and nobody be left."""
     door = door or FakeDoor()
-    sock = socket.create_server(("127.0.0.1", 0))
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    sock = socket.create_server((bind, 0), family=family, dualstack_ipv6=bind == "::")
     limits = limits or Limits(sweep_seconds=0.05)
-    gateway = Gateway(door, Settings(**settings), Clock(), limits=limits, rows=rows)  # type: ignore[arg-type]
+    config = Settings(**settings)  # type: ignore[arg-type]
+    gateway = Gateway(door, config, Clock(), limits=limits, rows=rows, keys=keys)
     await gateway.start([sock])
     try:
         yield House(gateway, door, sock.getsockname()[1])

@@ -1,5 +1,5 @@
 """
-What no single key can tell: folders that overlap, addresses that others could reach.
+What no single key can tell: folders that overlap, addresses that others could reach without a key.
 
 Each mistake comes with the key that it is about, so that the loader can say where that stands.
 Whether a folder exists is not asked here: one that does not is no mistake, it may be mounted later.
@@ -12,8 +12,14 @@ from posixpath import isabs, normpath
 
 from msgspec import Struct
 
-from modeld.config.schema import Config
+from modeld.config.layers import dotted
+from modeld.config.schema import Config, Entry
+from modeld.core.names import check_name
+from modeld.errors import Usage
 
+ESSENTIAL = frozenset(("model", "messages", "prompt", "input", "stream"))
+"""Fields that say what a request is; none of them can be stripped."""
+_PROFILE = "profile:"
 MEBIBYTES_IN_GIBIBYTE = 1024
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/*]+")
 _HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -37,7 +43,13 @@ def expand(path: str, home: str) -> str:
 def mistakes(config: Config, home: str) -> Iterator[Mistake]:
     """Yield everything that is wrong between the keys of a configuration."""
     yield from _folders(config, home)
-    yield from _addresses(config.gateway.listen)
+    yield from _addresses(config.gateway.listen, has_keys=bool(config.gateway.key_file))
+    key_file = expand(config.gateway.key_file, home)
+    if key_file and not isabs(key_file):
+        yield Mistake(
+            "gateway.key_file",
+            f"'{config.gateway.key_file}': expected an absolute path, or one below ~",
+        )
     for host in config.gateway.allowed_hosts:
         if not _HOST.fullmatch(host):
             yield Mistake("gateway.allowed_hosts", f"'{host}': expected HOST or HOST:PORT")
@@ -52,9 +64,31 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
         yield Mistake(
             "memory.headroom_mb", f"{memory.headroom_mb}: nothing of memory.limit_gb would be left"
         )
+    for name, entry in config.models.entries.items():
+        yield from _rewrites(name, entry)
     binary = expand(config.servers.binary, home)
     if "/" in binary and not isabs(binary):
         yield Mistake("servers.binary", f"'{binary}': expected a name on PATH, or an absolute path")
+
+
+def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
+    above = ("models", "entries", name)
+    rewrites = {(*above, "request"): entry.request}
+    for variant, rewrite in entry.variants.items():
+        key = (*above, "variants", variant)
+        rewrites[key] = rewrite
+        try:
+            for part in variant.split(":", 1):
+                check_name(part)
+        except Usage as error:
+            yield Mistake(dotted(key), f"{error.message}; {error.hint}")
+        if variant.startswith(_PROFILE):
+            yield Mistake(dotted(key), f"'{_PROFILE}...' asks modeld to choose a model")
+    for key, rewrite in rewrites.items():
+        for field in ESSENTIAL.intersection(rewrite.strip):
+            yield Mistake(
+                dotted((*key, "strip")), f"'{field}': without it a request would be another one"
+            )
 
 
 def _folders(config: Config, home: str) -> Iterator[Mistake]:
@@ -75,7 +109,7 @@ def _folders(config: Config, home: str) -> Iterator[Mistake]:
         seen.append(path)
 
 
-def _addresses(listen: Sequence[str]) -> Iterator[Mistake]:
+def _addresses(listen: Sequence[str], *, has_keys: bool) -> Iterator[Mistake]:
     seen: set[tuple[str, int]] = set()
     for text in listen:
         host, colon, port = text.rpartition(":")
@@ -84,19 +118,22 @@ def _addresses(listen: Sequence[str]) -> Iterator[Mistake]:
         if not colon or not digits or int(port) > 65535:
             yield Mistake("gateway.listen", f"'{text}': expected HOST:PORT, such as 127.0.0.1:8080")
             continue
-        if not _is_loopback(host):
+        address = _ip_address(host)
+        if address is None:
+            yield Mistake("gateway.listen", f"'{text}': expected an IP address and a port")
+        elif not address.is_loopback and not has_keys:
             yield Mistake(
                 "gateway.listen",
-                f"'{text}': expected a loopback address (127.0.0.1, [::1]); a reverse proxy can "
-                "serve other machines",
+                f"'{text}': other machines can reach it, so gateway.key_file must be set; or use "
+                "127.0.0.1 or [::1] behind a reverse proxy: modeld-gateway(7)",
             )
         if (host, int(port)) in seen and int(port):
             yield Mistake("gateway.listen", f"'{text}': this address is named twice")
         seen.add((host, int(port)))
 
 
-def _is_loopback(host: str) -> bool:
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
-        return False
+        return None

@@ -15,69 +15,16 @@ from collections.abc import Awaitable
 from typing import cast
 
 from modeld.errors import ModeldError
-from modeld.gateway.guard import Guard, Limits, preflight
+from modeld.gateway.guard import Guard, Visitor, preflight
+from modeld.gateway.hall import Hall
 from modeld.gateway.http import Answer, Problem, RequestReader, ResponseWriter
-from modeld.gateway.peer import Peers
 from modeld.gateway.relay import Exchange
-from modeld.gateway.shared import Relay
-from modeld.gateway.table import Call, Relayed, Row, Table, problem_of
+from modeld.gateway.table import Call, Relayed, Row, problem_of
 
 HIGH_WATER_BYTES = 256 * 1024
 """Of an answer in memory before its server has to wait."""
-MAX_REFUSED = 64
-"""Connections beyond the limit that are told so; the others are only closed."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _log = logging.getLogger("modeld.gateway")
-
-
-class Hall:
-    """What all connections share."""
-
-    def __init__(self, relay: Relay, table: Table, limits: Limits) -> None:
-        self.relay = relay
-        self.table = table
-        self.limits = limits
-        self.peers = Peers()
-        self.connections: set[Connection] = set()
-        self.is_closing = False
-        self.common = b""
-        """Header lines of every answer: the date."""
-
-    @property
-    def max_body_bytes(self) -> int:
-        """The largest body that is accepted."""
-        return self.relay.config.max_body_mb * 1024 * 1024
-
-    def make_room(self) -> bool:
-        """
-        Return whether one more connection may be.
-
-        A full house shows out whoever has sent no whole request, the one nearest its deadline
-        first: sockets that only sit there must not keep out those that work.
-        """
-        limit = self.relay.config.max_connections
-        if len(self.connections) < limit:
-            return True
-        present = [c for c in self.connections if not c.is_dropped]
-        if len(present) < limit:
-            return True
-        waiting = [c for c in present if c.is_waiting]
-        if waiting:
-            min(waiting, key=lambda connection: connection.deadline).drop()
-        return bool(waiting)
-
-    def serves(self, transport: asyncio.BaseTransport) -> bool:
-        """Return whether the user at the other end is served here."""
-        if self.relay.config.other_users:
-            return True
-        client = transport.get_extra_info("peername")
-        server = transport.get_extra_info("sockname")
-        return bool(client and server) and self.peers.is_ours(client[:2], server[:2])
-
-    def has_room_for_bodies(self) -> bool:
-        """Return whether the bodies that are held now leave room for more."""
-        held = sum(connection.body_bytes for connection in self.connections)
-        return held <= self.limits.held_bodies * self.max_body_bytes
 
 
 class Connection(asyncio.Protocol):
@@ -91,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._hall = hall
         self._guard = guard
         self._reader = RequestReader(hall.max_body_bytes)
+        self._visitor: Visitor | None = None
         self._row: Row | None = None
         self._argument = ""
         self._exchange: Exchange | None = None
@@ -123,7 +71,8 @@ class Connection(asyncio.Protocol):
         self.writer = ResponseWriter(None, common=self._hall.common)
         has_room = self._hall.make_room()
         self._hall.connections.add(self)
-        if not self._hall.serves(transport):
+        self._visitor = self._hall.visit(transport)
+        if self._visitor is None:
             self._refuse(
                 Problem(
                     403,
@@ -135,7 +84,7 @@ class Connection(asyncio.Protocol):
             return
         if has_room and not self._hall.is_closing:
             return
-        if len(self._hall.connections) > self._hall.relay.config.max_connections + MAX_REFUSED:
+        if self._hall.is_crowded:
             self.drop()
             return
         retry = ("Retry-After", "1")
@@ -170,14 +119,16 @@ class Connection(asyncio.Protocol):
         """Look at the head; return whether there is more to do."""
         head = self._reader.head
         assert head is not None, "called with a head"
+        assert self._visitor is not None, "nobody else is listened to"
         self.writer = ResponseWriter(head, common=self._hall.common)
-        cors = self._guard.admit(head)
+        cors = self._guard.admit(head, self._visitor)
         if cors:
             self.writer = ResponseWriter(head, common=self._hall.common + cors)
             answer = preflight(head)
             if answer is not None:
                 self._finish_with(answer)
                 return False
+        self._guard.authorise(head, self._visitor, self._hall.relay.clock.monotonic)
         self._row, self._argument = self._hall.table.find(head)
         if head.expects_continue and not self._reader.is_complete:
             self.write(_CONTINUE)
@@ -239,7 +190,10 @@ class Connection(asyncio.Protocol):
             self._finish_with(self._words(bug))
 
     def _words(self, problem: Problem) -> Answer:
-        dialect = self._row.dialect if self._row is not None else self._hall.table.fallback
+        if self._row is not None:
+            dialect = self._row.dialect
+        else:
+            dialect = self._hall.table.dialect_of(self._reader.line)
         return Answer(
             status=problem.status, body=dialect.error_body(problem), headers=problem.headers
         )

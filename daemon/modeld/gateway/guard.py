@@ -1,19 +1,43 @@
 """
 Who may ask: the checks that come before a request is looked at any closer.
 
-A web page that the user visits is the attacker here.  The exact Host list stops DNS rebinding;
-the Origin list and the demand for `application/json`, which a page can't send without a
-preflight, stop requests across origins.  There is no wildcard in either list.  No sockets, and
-nothing about models.
+A web page that the user visits is the first attacker here.  The exact Host list stops DNS
+rebinding; the Origin list and the demand for `application/json`, which a page can't send without a
+preflight, stop requests across origins.  There is no wildcard in either list.  The second is
+whoever else reaches the address: keys, where there are any, and they must be where other machines
+can.  The third is a client in a loop: rates.  No sockets, and nothing about models.
 """
 
 import ipaddress
+import math
+import re
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from modeld.config.schema import Gateway
 from modeld.errors import ConfigInvalid
 from modeld.gateway.http import Answer, Headers, Problem, RequestHead, header_line
+from modeld.gateway.keys import Keyring
+from modeld.gateway.rate import Rates
+from modeld.gateway.table import NO_RETRY
+
+FREE_OF_KEYS = frozenset(("/health", "/v1/health", "/ready"))
+"""What tells nothing but that modeld is there."""
+FREE_OF_RATES = FREE_OF_KEYS | {"/metrics"}
+"""What is asked for by the clock."""
+METHODS = "GET, POST, DELETE"
+_SENT_BY_PAGES = frozenset(
+    b"accept accept-language anthropic-beta anthropic-dangerous-direct-browser-access "
+    b"anthropic-version authorization cache-control content-language content-type "
+    b"openai-beta openai-organization openai-project user-agent x-api-key "
+    b"x-requested-with".split()
+)
+_SENT_BY_CLIENTS = re.compile(rb"x-(?:stainless|modeld)-[a-z0-9-]+")
+"""What OpenAI's and Anthropic's clients tell of themselves, and what is said to modeld alone."""
+_READ_BY_PAGES = b"Retry-After, X-Modeld-Model, x-should-retry"
+_KEYLESS = 'Bearer realm="modeld"'
+_WRONG_KEY = 'Bearer realm="modeld", error="invalid_token"'
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -47,49 +71,69 @@ class Address(Struct, frozen=True):
         """Return it as it stands in URLs."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+class Visitor(Struct, frozen=True):
+    """Who is at the other end of a connection, as far as the connection tells."""
+
+    name: str
+    """A user of this machine, or an address: whose bucket it draws from where it has no key."""
+    reached: Address
+    """The address that it connected to, which a socket for all addresses does not know."""
+
 
 def parse_address(text: str) -> Address:
     """
     Return the address that `HOST:PORT` means.
 
     Raises:
-        ConfigInvalid: It means none, or one that other machines can reach.
+        ConfigInvalid: It means none.
     """
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    host = "127.0.0.1" if host == "localhost" else host
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigInvalid(f"gateway.listen: {text!r} is not HOST:PORT", hint="127.0.0.1:8080")
-    return require_loopback(Address("127.0.0.1" if host == "localhost" else host, int(port)))
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigInvalid(
+            f"gateway.listen: {text!r} has no IP address", hint="127.0.0.1:8080, or [::1]:8080"
+        ) from None
+    return Address(host, int(port))
 
 
-def require_loopback(address: Address) -> Address:
+def check_reach(address: Address, keys: Keyring) -> None:
     """
-    Return `address` if only this machine can reach it.
+    Check that whoever can reach an address needs a key, or is on this machine.
 
     Raises:
-        ConfigInvalid: Others can too, or it is no IP address.
+        ConfigInvalid: Neither is so.
     """
-    try:
-        is_loopback = ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    if not address.is_loopback and not keys:
         raise ConfigInvalid(
-            f"gateway.listen: {address} is not a loopback address",
-            hint="use 127.0.0.1 or [::1]; a reverse proxy can serve other machines",
+            f"gateway.listen: {address} is not a loopback address, and there is no key",
+            hint="set gateway.key_file; better still, listen on 127.0.0.1 behind a reverse proxy "
+            "with TLS: modeld-gateway(7), Other machines",
         )
-    return address
 
 
 class Guard:
     """The gate of one listener."""
 
-    def __init__(self, config: Gateway, address: Address) -> None:
+    def __init__(
+        self, config: Gateway, address: Address, keys: Keyring, rates: Rates | None
+    ) -> None:
         self._address = address
-        self.configure(config)
+        self._is_wide = ipaddress.ip_address(address.host).is_unspecified
+        self.configure(config, keys, rates)
 
-    def configure(self, config: Gateway) -> None:
-        """Use these lists from now on, for connections that are open as well."""
+    def configure(self, config: Gateway, keys: Keyring, rates: Rates | None) -> None:
+        """Use these from now on, for connections that are open as well."""
         port = self._address.port
         own = {"127.0.0.1", "localhost", "[::1]", str(self._address).rpartition(":")[0]}
         hosts = {f"{host}:{port}" for host in own}
@@ -97,20 +141,47 @@ class Guard:
             hosts |= {host.lower(), f"{host.lower()}:{port}"}
         self._hosts = frozenset(host.encode() for host in hosts)
         self._origins = frozenset(origin.encode() for origin in config.allowed_origins)
+        self._keys = keys
+        self._rates = rates
+        # without any key nobody from elsewhere has the right one
+        self._is_locked = bool(keys) or not self._address.is_loopback
 
-    def admit(self, head: RequestHead) -> bytes:
+    def admit(self, head: RequestHead, visitor: Visitor) -> bytes:
         """
         Return the header lines that let the caller's page read the answer; empty for no page.
 
         Raises:
-            Problem: 403 or 415.
+            Problem: 403, for a Host or an Origin that is not served.
         """
         host = head.headers[b"host"]
-        if host not in self._hosts and host.lower() not in self._hosts:
+        if host not in self._hosts and not self._is_ours(host.lower(), visitor):
             raise Problem(403, "this Host is not served here (gateway.allowed_hosts)")
         origin = head.headers.get(b"origin")
-        if origin is not None and origin not in self._origins:
+        if origin is None:
+            return b""
+        if origin not in self._origins:
             raise Problem(403, "this Origin may not call (gateway.allowed_origins)")
+        return (
+            header_line(b"Access-Control-Allow-Origin", origin)
+            + header_line(b"Access-Control-Expose-Headers", _READ_BY_PAGES)
+            + b"Vary: Origin\r\n"
+        )
+
+    def _is_ours(self, host: bytes, visitor: Visitor) -> bool:
+        """Whether a Host that is not listed is so in other words, or is what was connected to."""
+        return host in self._hosts or (self._is_wide and host == str(visitor.reached).encode())
+
+    def authorise(
+        self, head: RequestHead, visitor: Visitor, monotonic: Callable[[], float]
+    ) -> None:
+        """
+        Check that this client may ask, that it does not ask too often, and that it sends JSON.
+
+        Raises:
+            Problem: 401, 403, 415 or 429.
+        """
+        if self._is_locked or self._rates is not None:
+            self._check_caller(head, visitor, monotonic)
         if head.method not in {"GET", "HEAD", "OPTIONS", "DELETE"}:
             # a page's POST always has an Origin; a program's without a body needs no type
             kind = head.headers.get(
@@ -118,19 +189,60 @@ class Guard:
             )
             if kind != b"application/json" and not _is_json(kind):
                 raise Problem(415, "the Content-Type must be application/json (no forms)")
-        if origin is None:
-            return b""
-        return header_line(b"Access-Control-Allow-Origin", origin) + b"Vary: Origin\r\n"
+
+    def _check_caller(
+        self, head: RequestHead, visitor: Visitor, monotonic: Callable[[], float]
+    ) -> None:
+        needs_key = self._is_locked and head.path not in FREE_OF_KEYS
+        holder = self._keys.holder(head.headers) if needs_key else ""
+        if self._rates is not None and head.path not in FREE_OF_RATES:
+            # a wrong key is counted for the address: guessing has its rate too
+            wait = self._rates.take(holder or visitor.name, monotonic())
+            if wait:
+                raise _too_many(wait)
+        if needs_key and not holder:
+            raise _unauthorised(is_missing=holder is not None)
+
+
+def _unauthorised(*, is_missing: bool) -> Problem:
+    if is_missing:
+        return Problem(
+            401,
+            "a key is needed: Authorization: Bearer KEY, or x-api-key: KEY (gateway.key_file)",
+            code="missing_api_key",
+            kind="authentication_error",
+            headers=(("WWW-Authenticate", _KEYLESS), NO_RETRY),
+        )
+    return Problem(
+        403,
+        "this key is not known here (gateway.key_file)",
+        code="invalid_api_key",
+        kind="permission_error",
+        headers=(("WWW-Authenticate", _WRONG_KEY), NO_RETRY),
+    )
+
+
+def _too_many(wait_seconds: float) -> Problem:
+    seconds = max(1, math.ceil(wait_seconds))
+    return Problem(
+        429,
+        f"too many requests in a minute (gateway.rate_limit_per_minute); try again in {seconds} s",
+        code="rate_limit_exceeded",
+        kind="rate_limit_error",
+        headers=(("Retry-After", str(seconds)),),
+    )
 
 
 def preflight(head: RequestHead) -> Answer | None:
     """Return the answer to an admitted page that asks what it may send; None if it does not ask."""
     if head.method != "OPTIONS" or b"origin" not in head.headers:
         return None
-    asked = head.headers.get(b"access-control-request-headers", b"content-type")
+    asked = head.headers.get(b"access-control-request-headers", b"content-type").lower()
+    names = [name.strip() for name in asked.split(b",")]
+    allowed = [name for name in names if name in _SENT_BY_PAGES or _SENT_BY_CLIENTS.fullmatch(name)]
     headers: Headers = (
-        ("Access-Control-Allow-Methods", "GET, POST, DELETE"),
-        ("Access-Control-Allow-Headers", asked.decode("latin-1")),
+        ("Access-Control-Allow-Methods", METHODS),
+        ("Access-Control-Allow-Headers", b", ".join(allowed).decode("ascii")),
         ("Access-Control-Max-Age", "600"),
     )
     return Answer(content_type=b"", headers=headers)

@@ -164,6 +164,11 @@ class RequestReader:
         return self.head is not None or bool(self._held)
 
     @property
+    def line(self) -> bytes:
+        """The first line of a request, as far as it came; also of one that was refused."""
+        return self._line or self._held.partition(b"\r\n")[0]
+
+    @property
     def body_bytes(self) -> int:
         """How much of a body is held now."""
         return len(self._body)
@@ -197,6 +202,7 @@ class RequestReader:
             data = data[2:]
         end = data.find(b"\r\n\r\n")
         if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
+            self._line = data[:MAX_HEAD_BYTES].partition(b"\r\n")[0]
             raise Problem(431, f"the head of a request may have {MAX_HEAD_BYTES} bytes")
         if end < 0:
             self._held = data

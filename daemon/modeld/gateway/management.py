@@ -17,7 +17,7 @@ from modeld.core.entities import Model, ServerState
 from modeld.gateway import fields
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.openai import OPENAI, Listed, listed_models, shown_name
-from modeld.gateway.table import Call, Local, Row
+from modeld.gateway.table import ALWAYS, Answering, Call, Families, Local, Row
 from modeld.supervisor.door import Routes
 
 ANSWER_SECONDS = 10.0
@@ -184,19 +184,24 @@ def _ok() -> Answer:
     return Answer(body=b"OK", content_type=b"text/plain; charset=utf-8")
 
 
-_UNLOAD_ALL = Local(unload_all_by_get)
-_UNLOAD_ONE = Local(unload_as_llama_swap)
+_ROUTER: Families = ("llamacpp", "karen")
+_SWAP: Families = ("llama-swap",)
+
+
+def _row(method: str, path: str, answer: Answering, families: Families) -> Row:
+    return Row(method=method, path=path, dialect=OPENAI, action=Local(answer), families=families)
+
 
 # fmt: off
 ROWS = (
-    Row(method="GET",  path="/ready",               dialect=OPENAI, action=Local(ready)),
-    Row(method="GET",  path="/models",              dialect=OPENAI, action=Local(list_models)),
-    Row(method="POST", path="/models/load",         dialect=OPENAI, action=Local(load)),
-    Row(method="POST", path="/models/unload",       dialect=OPENAI, action=Local(unload)),
-    Row(method="POST", path="/models/unload/*",     dialect=OPENAI, action=Local(unload)),
-    Row(method="GET",  path="/running",             dialect=OPENAI, action=Local(list_running)),
-    Row(method="GET",  path="/unload",              dialect=OPENAI, action=_UNLOAD_ALL),
-    Row(method="POST", path="/api/models/unload",   dialect=OPENAI, action=Local(unload_all)),
-    Row(method="POST", path="/api/models/unload/*", dialect=OPENAI, action=_UNLOAD_ONE),
+    _row("GET",  "/ready",               ready,                ALWAYS),
+    _row("GET",  "/models",              list_models,          _ROUTER),
+    _row("POST", "/models/load",         load,                 _ROUTER),
+    _row("POST", "/models/unload",       unload,               _ROUTER),
+    _row("POST", "/models/unload/*",     unload,               _ROUTER),
+    _row("GET",  "/running",             list_running,         _SWAP),
+    _row("GET",  "/unload",              unload_all_by_get,    _SWAP),
+    _row("POST", "/api/models/unload",   unload_all,           _SWAP),
+    _row("POST", "/api/models/unload/*", unload_as_llama_swap, _SWAP),
 )
 # fmt: on

@@ -13,7 +13,7 @@ from msgspec import Struct
 from modeld.core.entities import Model, ServerState
 from modeld.gateway import fields
 from modeld.gateway.http import Answer, Problem
-from modeld.gateway.table import NO_RETRY, Call, Dialect, Local, Relayed, Row, Wanted
+from modeld.gateway.table import ALWAYS, NO_RETRY, Call, Dialect, Local, Relayed, Row, Wanted
 from modeld.supervisor.door import Routes
 
 _encoder = msgspec.json.Encoder()
@@ -215,6 +215,10 @@ def refuse_audio(call: Call) -> Answer:
 
 
 _RESPONSE = Relayed(to_response)
+FAMILIES = ("openai", "llamacpp", "llama-swap", "karen")
+"""All of them generate in OpenAI's words."""
+_LISTING = (*FAMILIES, "anthropic")
+_HEALTH, _LIST, _SHOW = Local(health), Local(list_models), Local(show_model)
 
 
 def _passed_on(path: str, server_path: str = "") -> Row:
@@ -226,10 +230,10 @@ def _passed_on(path: str, server_path: str = "") -> Row:
 # are answered in its own way: see `native`.
 # fmt: off
 ROWS = (
-    Row(method="GET",  path="/health",                  dialect=OPENAI, action=Local(health)),
-    Row(method="GET",  path="/v1/health",               dialect=OPENAI, action=Local(health)),
-    Row(method="GET",  path="/v1/models",               dialect=OPENAI, action=Local(list_models)),
-    Row(method="GET",  path="/v1/models/*",             dialect=OPENAI, action=Local(show_model)),
+    Row(method="GET",  path="/health",      dialect=OPENAI, action=_HEALTH, families=ALWAYS),
+    Row(method="GET",  path="/v1/health",   dialect=OPENAI, action=_HEALTH, families=ALWAYS),
+    Row(method="GET",  path="/v1/models",   dialect=OPENAI, action=_LIST,   families=_LISTING),
+    Row(method="GET",  path="/v1/models/*", dialect=OPENAI, action=_SHOW,   families=_LISTING),
     Row(method="POST", path="/v1/responses",            dialect=OPENAI, action=_RESPONSE),
     Row(method="POST", path="/responses",               dialect=OPENAI, action=_RESPONSE),
     Row(method="POST", path="/v1/audio/transcriptions", dialect=OPENAI, action=Local(refuse_audio)),

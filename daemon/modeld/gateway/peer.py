@@ -16,6 +16,8 @@ _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST = 1
 _ESTABLISHED = 1
 _ROOT = 0
+UNKNOWN = -1
+"""A user that the kernel does not tell."""
 _ANSWER_SECONDS = 0.5
 # linux/netlink.h, struct nlmsghdr: length, type, flags, sequence, port
 _HEADER = struct.Struct("=IHHII")
@@ -31,6 +33,11 @@ Endpoint = tuple[str, int]
 """IP address and port."""
 
 
+def is_ours(user: int | None) -> bool:
+    """Return whether a user is this one, or root, or can't be told."""
+    return user in {os.getuid(), _ROOT, UNKNOWN}
+
+
 class Peers:
     """Tells our user's connections from others."""
 
@@ -44,20 +51,23 @@ class Peers:
         except OSError as error:
             _log.warning("the gateway cannot tell who connects: %s", error)
 
-    def is_ours(self, client: Endpoint, server: Endpoint) -> bool:
+    def user_of(self, client: Endpoint, server: Endpoint) -> int | None:
         """
-        Return whether this user, or root, holds the client's end of a connection.
+        Return the id of the user who holds the client's end; `UNKNOWN` where that can't be asked.
 
-        A client that has closed already owns nothing any more, and is nobody's.
+        A client that has closed already owns nothing any more, and is nobody's: None.
         """
         if self._netlink is None:
-            return True
+            return UNKNOWN
         try:
-            user = self._ask(self._netlink, client, server)
+            return self._ask(self._netlink, client, server)
         except OSError as error:
             _log.warning("the gateway cannot tell who connected: %s", error)
-            return True
-        return user in {os.getuid(), _ROOT}
+            return UNKNOWN
+
+    def is_ours(self, client: Endpoint, server: Endpoint) -> bool:
+        """Return whether this user, or root, holds the client's end of a connection."""
+        return is_ours(self.user_of(client, server))
 
     def _ask(self, netlink: socket.socket, client: Endpoint, server: Endpoint) -> int | None:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF

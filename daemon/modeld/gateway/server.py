@@ -1,35 +1,41 @@
 """
 The gateway: listeners, the connections they accept, and the pulse that keeps their deadlines.
 
-Only loopback addresses are listened on.  Sockets may be given, as by systemd; the configured
-addresses are bound otherwise.  What a request is, and what becomes of it, others know.
+Sockets may be given, as by systemd; the configured addresses are bound otherwise.  One that other
+machines can reach is used only where there are keys.  What a request is, and what becomes of it,
+others know.
 """
 
 import asyncio
 import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from email.utils import formatdate
 
 from modeld.config.schema import Gateway as Settings
 from modeld.errors import AddressInUse, ConfigInvalid
 from modeld.gateway import anthropic, management, native, ollama, openai
-from modeld.gateway.connection import Connection, Hall
-from modeld.gateway.guard import Address, Guard, Limits, parse_address, require_loopback
+from modeld.gateway.connection import Connection
+from modeld.gateway.guard import Address, Guard, Limits, check_reach, parse_address
+from modeld.gateway.hall import Hall
 from modeld.gateway.http import header_line
+from modeld.gateway.keys import Keyring
+from modeld.gateway.rate import Rates
 from modeld.gateway.shared import Relay
-from modeld.gateway.table import Row, Table
+from modeld.gateway.table import Dialect, Row, Table, belonging
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
 
 ROWS: tuple[Row, ...] = (
-    *openai.ROWS,
-    *anthropic.ROWS,
-    *ollama.ROWS,
-    *native.ROWS,
+    *belonging(openai.FAMILIES, openai.ROWS),
+    *belonging(("anthropic",), anthropic.ROWS),
+    *belonging(("ollama",), ollama.ROWS),
+    *belonging(("llamacpp",), native.ROWS),
     *management.ROWS,
 )
 """Every route; a dialect adds its own here."""
+SPOKEN: dict[str, Dialect] = {"/api/": ollama.OLLAMA, "/v1/messages": anthropic.ANTHROPIC}
+"""What is spoken below a path that has no row."""
 BACKLOG = 512
 DRAIN_POLL_SECONDS = 0.02
 CLOSE_POLLS = 50
@@ -45,13 +51,17 @@ class Gateway:
         config: Settings,
         clock: Clock,
         *,
+        keys: Collection[bytes] = (),
         limits: Limits = Limits(),  # noqa: B008 - frozen
         rows: Iterable[Row] = ROWS,
     ) -> None:
         self._clock = clock
         self._limits = limits
+        self._keys = Keyring(keys)
+        self._rates = _rates(config)
         self._relay = Relay(door, config, clock, limits.grace_seconds)
-        self._hall = Hall(self._relay, Table(rows, openai.OPENAI), limits)
+        self._hall = Hall(self._relay, Table(rows, openai.OPENAI, SPOKEN), limits)
+        self._hall.table.serve(config.compat)
         self._listeners: list[_Listener] = []
         self._pulse: asyncio.TimerHandle | None = None
 
@@ -76,23 +86,33 @@ class Gateway:
 
         Raises:
             AddressInUse: Another program has an address.
-            ConfigInvalid: An address can't be used, or others than this machine can reach it.
+            ConfigInvalid: An address can't be used, or other machines can reach it without a key.
         """
         bound = list(sockets) or [_bind(parse_address(a)) for a in self._relay.config.listen]
         loop = asyncio.get_running_loop()
         for sock in bound:
-            listener = _Listener(self._hall, _address_of(sock))
+            address = _address_of(sock)
+            check_reach(address, self._keys)
+            guard = Guard(self._relay.config, address, self._keys, self._rates)
+            listener = _Listener(self._hall, address, guard)
             listener.server = await loop.create_server(listener.accept, sock=sock, backlog=BACKLOG)
             self._listeners.append(listener)
         self._beat()
 
-    def reconfigure(self, config: Settings) -> tuple[str, ...]:
-        """Use another configuration from now on; return the keys that need a restart."""
-        needs_restart = ("gateway.listen",) if config.listen != self._relay.config.listen else ()
+    def reconfigure(self, config: Settings, keys: Collection[bytes] = ()) -> tuple[str, ...]:
+        """Use another configuration from now on; return its keys that need a restart."""
+        old = self._relay.config
+        if (old.rate_limit_per_minute, old.rate_burst) != (
+            config.rate_limit_per_minute,
+            config.rate_burst,
+        ):
+            self._rates = _rates(config)
         self._relay.config = config
+        self._keys = Keyring(keys)
+        self._hall.table.serve(config.compat)
         for listener in self._listeners:
-            listener.guard.configure(config)
-        return needs_restart
+            listener.guard.configure(config, self._keys, self._rates)
+        return ("gateway.listen",) if config.listen != old.listen else ()
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let what is being answered finish within `seconds`, close everything."""
@@ -135,14 +155,19 @@ class Gateway:
 class _Listener:
     """One listening socket."""
 
-    def __init__(self, hall: Hall, address: Address) -> None:
+    def __init__(self, hall: Hall, address: Address, guard: Guard) -> None:
         self.address = address
-        self.guard = Guard(hall.relay.config, address)
+        self.guard = guard
         self.server: asyncio.Server | None = None
         self._hall = hall
 
     def accept(self) -> Connection:
         return Connection(self._hall, self.guard)
+
+
+def _rates(config: Settings) -> Rates | None:
+    limit = config.rate_limit_per_minute
+    return Rates(limit, config.rate_burst) if limit else None
 
 
 def _bind(address: Address) -> socket.socket:
@@ -175,9 +200,9 @@ def _address_of(sock: socket.socket) -> Address:
     Return where a socket listens.
 
     Raises:
-        ConfigInvalid: Others than this machine can reach it.
+        ConfigInvalid: Not for TCP.
     """
     if sock.family not in {socket.AF_INET, socket.AF_INET6}:
         raise ConfigInvalid(f"the gateway listens on TCP only, not on {sock.family.name}")
     host, port = sock.getsockname()[:2]
-    return require_loopback(Address(host, port))
+    return Address(host, port)

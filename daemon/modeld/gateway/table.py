@@ -7,11 +7,14 @@ does no I/O.
 """
 
 import asyncio
+import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterable
+import operator
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import unquote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from modeld.core.entities import Model
 from modeld.errors import ErrorCode, ModeldError
@@ -20,6 +23,8 @@ from modeld.gateway.translation import Instead, Translator
 from modeld.supervisor.door import Door, Route
 from modeld.supervisor.ports import Clock
 
+MAX_LINE_BYTES = 8 * 1024
+"""Of a request's first line, in which its path is looked for."""
 RETRY_AFTER_S = 5
 """Where an error that passes does not say itself when."""
 _PASSING = frozenset((ErrorCode.THROTTLED, ErrorCode.BUSY))
@@ -88,6 +93,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
     has_tools: bool = False
     """Whether the request offers tools."""
     method: str = "POST"
+    content_type: str = "application/json"
+    """Of the body."""
+    is_verbatim: bool = False
+    """The body passes as it came, whatever the configuration has requests changed to."""
     is_look: bool = False
     """A look at a server: it loads nothing, and does not count as use."""
 
@@ -99,11 +108,17 @@ class Relayed(Struct, frozen=True):
     """Raises `Problem` or `ModeldError` for what no server should see."""
 
 
+Answering = Callable[[Call], Answer | Awaitable[Answer]]
+
+
 class Local(Struct, frozen=True):
     """The gateway answers, at once or after asking the supervisor."""
 
-    answer: Callable[[Call], Answer | Awaitable[Answer]]
+    answer: Answering
     """Raises `Problem` or `ModeldError`."""
+
+
+Families = tuple[str, ...]
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -115,21 +130,56 @@ class Row(Struct, frozen=True, kw_only=True):
     """Exact, or ending in `/*` for any argument that isn't empty."""
     dialect: Dialect
     action: Relayed | Local
+    families: Families = ()
+    """Whose clients it is for, as `gateway.compat` names them; empty for everybody's."""
+
+
+def belonging(families: Families, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Return the rows of a module, of which those that don't say whose they are belong to these."""
+    return tuple(row if row.families else replace(row, families=families) for row in rows)
+
+
+ALWAYS: Families = ("always",)
+"""For rows that are served whatever `gateway.compat` says."""
 
 
 class Table:
     """The rows, to look up."""
 
-    def __init__(self, rows: Iterable[Row], fallback: Dialect) -> None:
-        self.fallback = fallback
-        """What is spoken where no row was found."""
-        self._exact: dict[str, dict[str, Row]] = {}
-        self._open: dict[str, dict[str, Row]] = {}
-        for row in rows:
-            is_open = row.path.endswith("/*")
-            methods = (self._open if is_open else self._exact).setdefault(row.path.rstrip("*"), {})
-            assert row.method not in methods, f"two rows for {row.method} {row.path}"
-            methods[row.method] = row
+    def __init__(
+        self, rows: Iterable[Row], fallback: Dialect, prefixes: Mapping[str, Dialect] = {}
+    ) -> None:
+        """
+        Serve all rows, until `serve` says which.
+
+        Args:
+            rows: Every route that there is.
+            fallback: What is spoken where a path tells nothing.
+            prefixes: What is spoken below a path, where no row has it.
+        """
+        self._rows = tuple(rows)
+        self._fallback = fallback
+        self._prefixes = prefixes
+        self._served = _Lines(self._rows)
+        self._unserved = _Lines(())
+
+    def serve(self, families: Iterable[str]) -> None:
+        """Serve only the rows of these families from now on, and what is everybody's."""
+        wanted = {*families, *ALWAYS}
+        is_served = [not row.families or not wanted.isdisjoint(row.families) for row in self._rows]
+        self._served = _Lines(itertools.compress(self._rows, is_served))
+        self._unserved = _Lines(itertools.compress(self._rows, map(operator.not_, is_served)))
+
+    def dialect_of(self, line: bytes) -> Dialect:
+        """Return what is spoken to whoever sent this as the first line of a request."""
+        words = line[:MAX_LINE_BYTES].split(b" ", 2)
+        path = words[1].partition(b"?")[0].decode("latin-1") if len(words) > 1 else ""
+        for lines in (self._served, self._unserved):
+            methods, _ = lines.find(path)
+            if methods:
+                return next(iter(methods.values())).dialect
+        found = (each for prefix, each in self._prefixes.items() if path.startswith(prefix))
+        return next(found, self._fallback)
 
     def find(self, head: RequestHead) -> tuple[Row, str]:
         """
@@ -139,9 +189,9 @@ class Table:
             Problem: 404 or 405.
         """
         method = "GET" if head.method == "HEAD" else head.method
-        methods, argument = self._methods(head.path)
+        methods, argument = self._served.find(head.path)
         if methods is None:
-            raise Problem(404, f"there is no {head.path} here", headers=(NO_RETRY,))
+            raise self._missing(head.path)
         row = methods.get(method)
         if row is None:
             names = sorted(methods) + (["HEAD"] if "GET" in methods else [])
@@ -149,7 +199,29 @@ class Table:
             raise Problem(405, f"{head.path} takes {allow}", headers=(("Allow", allow),))
         return row, argument
 
-    def _methods(self, path: str) -> tuple[dict[str, Row] | None, str]:
+    def _missing(self, path: str) -> Problem:
+        text = f"there is no {path} here"
+        methods, _ = self._unserved.find(path)
+        if methods:
+            names = " or ".join(dict.fromkeys(f for row in methods.values() for f in row.families))
+            text += f": gateway.compat has no {names}"
+        return Problem(404, text, headers=(NO_RETRY,))
+
+
+class _Lines:
+    """Rows by path and method."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._exact: dict[str, dict[str, Row]] = {}
+        self._open: dict[str, dict[str, Row]] = {}
+        for row in rows:
+            is_open = row.path.endswith("/*")
+            methods = (self._open if is_open else self._exact).setdefault(row.path.rstrip("*"), {})
+            assert row.method not in methods, f"two rows for {row.method} {row.path}"
+            methods[row.method] = row
+
+    def find(self, path: str) -> tuple[dict[str, Row] | None, str]:
+        """Return what a path takes, by method, and the argument in it; None for no such path."""
         methods = self._exact.get(path)
         if methods is not None:
             return methods, ""
