@@ -113,6 +113,11 @@ def name_words(stem: str) -> list[str]:
     return words[:_MAX_WORDS]
 
 
+def without_quantisation(stem: str) -> str:
+    """Return a name without every quantisation that it has."""
+    return _QUANTISATION.sub("", stem)
+
+
 def format_parameters(count: int) -> str:
     """Return a number of parameters as people say it: `0.60B`, `7.62B`, `70.6B`, `405B`."""
     if count <= 0:
