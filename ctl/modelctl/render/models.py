@@ -193,7 +193,7 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
         *(f"  copying  {clean(sentence.removeprefix('copy '))}" for sentence in reply.copying),
         *([f"  state    NOT SAVED {reply.saved}"] if reply.saved else []),
         "",
-        *_memory_lines(reply),
+        *memory_lines(reply),
     ]
     dot = mark("●", "warning" if reply.saved else "success", screen)
     return dot + "".join(f"{spell(clean(line), screen)}\n" for line in lines)
@@ -206,7 +206,7 @@ def _disks(reply: StatusReport) -> str:
     return text + (", still looking" if reply.scanning else "")
 
 
-def _memory_lines(reply: StatusReport) -> list[str]:
+def memory_lines(reply: StatusReport) -> list[str]:
     """Return the lines of requirement S4-14, to the letter."""
     lines = [
         "Model Manager Status:",
@@ -256,6 +256,11 @@ def show_text(reply: Shown, screen: Screen, *, now: float) -> str:
         ("last used", ago(model.last_used, now)),
         ("run time", format_duration(reply.runtime_seconds) if reply.runtime_seconds else ""),
         ("arguments", _command_line(reply.arguments)),
+        ("requests", "; ".join(reply.request)),
+        *(
+            ("variant", f"{name} ({'; '.join(changes) or 'as its model'})")
+            for name, changes in sorted(reply.variants.items())
+        ),
         ("unit", reply.unit),
         ("command", _command_line(reply.argv)),
         ("problem", model.problem),

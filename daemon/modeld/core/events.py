@@ -40,6 +40,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Take the top rank without a word (`--rank1`)."""
     only: bool = False
     """Several are an error (`--no-multi-match`)."""
+    exact: bool = False
+    """Parts of names and globs don't count, and several are an error: a program asks."""
     model_id: str = ""
     """Instead of words: exactly this model, whatever else may have its id for a name."""
 
@@ -82,6 +84,8 @@ class LoadAsked(Event, frozen=True, kw_only=True):
     names_only: bool = False
     """`--no-load`: start, stop and signal nothing."""
     dry_run: bool = False
+    by_program: bool = False
+    """Not throttled, and content with what runs already where it names no arguments."""
 
 
 class CancelAsked(Event, frozen=True, kw_only=True):
@@ -100,6 +104,8 @@ class UnloadAsked(Event, frozen=True, kw_only=True):
     force_pinned: bool = False
     now: bool = False
     """Do not wait for requests in flight."""
+    idle: bool = False
+    """What is idle for longer than its time; nothing where idle models stay."""
 
 
 class NamesAsked(Event, frozen=True, kw_only=True):
@@ -168,9 +174,23 @@ class RequestEnded(Event, frozen=True, kw_only=True):
 
     server_id: str
     keep_alive_seconds: float | None = None
-    """How long its model is to stay idle after this; negative for ever, None for as configured."""
+    """How long its model is to stay idle after this; negative for ever, None where it says none."""
     figures: Figures | None = None
-    """What it cost; None where nothing was generated."""
+    """What it cost; None where it was none for its model to answer, or goes elsewhere."""
+
+
+class RequestLost(Event, frozen=True, kw_only=True):
+    """A request to a model is over, and no server has it: none ever did, or it died."""
+
+    figures: Figures
+
+
+class UsageAsked(Event, frozen=True, kw_only=True):
+    """Tell what requests cost, for people or for machines that watch."""
+
+    request_id: str
+    measures: bool = False
+    """All that is measured, since modeld started; else the sums that are kept."""
 
 
 # --- what the machine says ------------------------------------------------------------------
@@ -231,10 +251,15 @@ class SlotsSeen(Event, frozen=True, kw_only=True):
 
 
 class MemoryMeasured(Event, frozen=True, kw_only=True):
-    """Resident memory of a server."""
+    """Memory of a server's process."""
 
     server_id: str
     resident_bytes: int
+    """All that is in memory, with what it maps of files."""
+    private_bytes: int = 0
+    """The part of it that is no file's; 0 where that isn't known."""
+    gpu_bytes: tuple[int, ...] = ()
+    """On each GPU; empty where nobody tells."""
 
 
 class CopyMoved(Event, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ class Want(Struct, frozen=True, kw_only=True):
     replace: bool = False
     force: bool = False
     force_pinned: bool = False
+    by_program: bool = False
+    """It is nobody's slip: the throttle does not count it."""
 
 
 class Victim(Struct, frozen=True):

@@ -120,7 +120,7 @@ def select(
             key=lambda candidate: (-candidate.rank, candidate.model_id),
         )
     )
-    if len(candidates) > 1 and selection.only:
+    if len(candidates) > 1 and (selection.only or selection.exact):
         raise _ambiguous(selection.pattern, candidates)
     return Chosen(model=models[candidates[0].model_id], candidates=candidates)
 
@@ -166,7 +166,7 @@ def _matches(
     )
     if not ids:
         _check_not_gone(selection.pattern, state)
-    if not ids:
+    if not ids and not selection.exact:
         ids = _partial(selection.pattern, models)
     if not ids:
         raise _unknown(selection.pattern, models, state)

@@ -61,6 +61,7 @@ def selection(selector: Selector) -> ev.Selection:
         slot=selector.slot,
         best=selector.best,
         only=selector.only,
+        exact=selector.exact,
     )
 
 
@@ -85,6 +86,7 @@ async def load(call: Call) -> Struct:
         names=change(ask.names),
         names_only=ask.names_only,
         dry_run=ask.dry_run,
+        by_program=ask.by_program,
     )
     return await call.supervisor.ask(event, call.send)
 
@@ -104,6 +106,7 @@ async def unload(call: Call) -> Struct:
         everything=ask.everything,
         force_pinned=ask.force_pinned,
         now=ask.now,
+        idle=ask.idle,
     )
     return await call.supervisor.ask(event, call.send)
 

@@ -4,11 +4,12 @@ Requests that start nothing: unload, nicknames and slots, pins.
 Names and pins are acknowledged when they are on the disk; an unload when the processes are gone.
 """
 
-from modeld.core.entities import Model, Server, State
+from modeld.core.entities import Model, Server, ServerState, State
 from modeld.core.events import NamesAsked, PinAsked, Selection, UnloadAsked
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
 from modeld.errors import ModeldError, Pinned, Usage
 from modeld.supervisor.choosing import choose
+from modeld.supervisor.deaths import forget_deaths
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.saving import Saver
@@ -76,9 +77,11 @@ class Asks:
     def _servers(self, ask: UnloadAsked) -> tuple[list[Server], tuple[str, ...]]:
         """Return the servers to stop, and the names of pinned ones that stay."""
         world = self._world
+        if ask.idle:
+            return self._idle_servers(), ()
         if ask.everything:
             self._drop_queued(None)
-            self._lives.forget_deaths(None)
+            forget_deaths(world, None)
             pins = () if ask.force_pinned else world.state.pins
             stay = [each for each in world.servers.values() if each.record.model_id in pins]
             go = [each for each in world.servers.values() if each not in stay]
@@ -94,8 +97,23 @@ class Asks:
                 )
         for model_id in wanted:
             self._drop_queued(model_id)
-            self._lives.forget_deaths(model_id)
+            forget_deaths(world, model_id)
         return [each for each in world.servers.values() if each.record.model_id in wanted], ()
+
+    def _idle_servers(self) -> list[Server]:
+        """Return the servers that are idle for longer than their time (S4-09)."""
+        world, models = self._world, self._world.config.models
+        if not models.auto_unload_idle:
+            return []
+        before = world.ports.clock.now() - models.idle_timeout_seconds
+        return [
+            each
+            for each in world.servers.values()
+            if each.state is ServerState.READY
+            and not each.in_flight
+            and each.record.model_id not in world.state.pins
+            and each.last_used_at < before
+        ]
 
     def _drop_queued(self, model_id: str | None) -> None:
         """Give up loads that have no server yet: of one model, or of all."""

@@ -123,7 +123,8 @@ class Jobs:
         world = self._world
         plan = self.plan(job.want)
         job.plan = plan
-        if job.want.origin is Origin.OPERATOR and job.waiters:
+        by_person = job.want.origin is Origin.OPERATOR and not job.want.by_program
+        if by_person and job.waiters:
             port = str(job.want.port) if job.want.port else GATEWAY_PORT
             self._saver.observe(note_load(world.state, port, world.ports.clock.now()))
         for victim in plan.victims:

@@ -192,17 +192,21 @@ class Loads:
 
     def _arguments(self, ask: LoadAsked, model: Model, server: Server | None) -> tuple[str, ...]:
         """Return all arguments; a request without any is content with what runs already."""
-        content = ask.arguments is None and not ask.port
-        if content and server is not None and (ask.origin is Origin.GATEWAY):
+        if server is not None and self._is_content(ask):
             return server.record.arguments
         return settings.arguments(self._world.config, model, self._world.state, ask.arguments)
 
     def _same(self, ask: LoadAsked, server: Server, asked: tuple[str, ...]) -> bool:
         """Whether a server is what was asked for already."""
-        if ask.origin is Origin.GATEWAY:
+        if self._is_content(ask):
             return True
         same = self._alike(asked, server.record.arguments) and self._is_of_today(server.record)
         return same and ask.port == server.record.port
+
+    def _is_content(self, ask: LoadAsked) -> bool:
+        """Whether whatever runs for the model already will do: programs name no arguments."""
+        by_program = ask.by_program and ask.arguments is None and not ask.port
+        return ask.origin is Origin.GATEWAY or by_program
 
     def _is_of_today(self, record: LaunchRecord) -> bool:
         """Whether the file that was loaded is still the one in its place."""
@@ -217,7 +221,7 @@ class Loads:
 
     def _joins(self, ask: LoadAsked, job: Job, asked: tuple[str, ...]) -> bool:
         """Whether a job that has not started its server yet will bring what was asked for."""
-        if ask.origin is Origin.GATEWAY:
+        if self._is_content(ask):
             return True
         same = self._alike(asked, job.arguments)
         return same and ask.port == job.want.port and job.want.origin is Origin.OPERATOR
@@ -262,10 +266,11 @@ class Loads:
             )
         now = world.ports.clock.now()
         if ask.origin is Origin.OPERATOR and not ask.dry_run:
-            port = str(ask.port) if ask.port else GATEWAY_PORT
-            throttle.check(
-                world.state.last_loads.get(port), now, world.config.reload.min_reload_seconds
-            )
+            if not ask.by_program:
+                port = str(ask.port) if ask.port else GATEWAY_PORT
+                throttle.check(
+                    world.state.last_loads.get(port), now, world.config.reload.min_reload_seconds
+                )
             world.deaths.pop(model.id, None)
         elif ask.origin is Origin.GATEWAY:
             self._check_deaths(model)
@@ -305,6 +310,7 @@ class Loads:
             replace=operator and not keep,
             force=ask.force,
             force_pinned=ask.force_pinned,
+            by_program=ask.by_program,
         )
 
     def _dry_run(self, ask: LoadAsked, chosen: Chosen, waiter: Waiter) -> Planned:

@@ -25,6 +25,8 @@ class Selector(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """`--rank1`."""
     only: bool = False
     """`--no-multi-match`."""
+    exact: bool = False
+    """A program asks: whole names only, and only one model may have it."""
 
 
 class Names(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

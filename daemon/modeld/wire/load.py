@@ -28,6 +28,8 @@ class Load(Struct, frozen=True, kw_only=True, tag="load", forbid_unknown_fields=
     names: Names = Names()
     names_only: bool = False
     dry_run: bool = False
+    by_program: bool = False
+    """Not throttled, and content with what runs already where it names no arguments."""
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
@@ -112,6 +114,8 @@ class Unload(Struct, frozen=True, kw_only=True, tag="unload", forbid_unknown_fie
     everything: bool = False
     force_pinned: bool = False
     now: bool = False
+    idle: bool = False
+    """What is idle for longer than its time; nothing where idle models stay."""
 
 
 class Unloaded(Struct, frozen=True, kw_only=True, tag="unloaded"):
