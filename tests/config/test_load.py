@@ -571,3 +571,34 @@ def _outcome(
         return [], list(load(sources, environment, flags).origins.values())
     except ConfigInvalid as error:
         return error.message.splitlines(), []
+
+
+def test_rewrite_that_would_make_another_request_is_refused() -> None:
+    """A field without which nobody can tell what was asked is nothing to strip."""
+    problems = _mistakes(
+        '[models.entries.tiny.request]\nstrip = ["user", "model", "stream"]\n'
+        '[models.entries."a b".variants.cold]\nstrip = ["messages"]\n'
+    )
+
+    told = "without it a request would be another one"
+    assert sorted(problems) == [
+        f"/etc/1.toml:2: models.entries.tiny.request.strip = 'model': {told}",
+        f"/etc/1.toml:2: models.entries.tiny.request.strip = 'stream': {told}",
+        f"/etc/1.toml:4: models.entries.\"a b\".variants.cold.strip = 'messages': {told}",
+    ]
+
+
+@pytest.mark.parametrize("name", ["auto", "profile:code", "with space", "", "a:b:c", "x:"])
+def test_variant_with_an_impossible_name_is_refused(name: str) -> None:
+    """A name that no program could use, or that means something else, helps nobody."""
+    (problem,) = _mistakes(f'[models.entries.tiny.variants."{name}".set]\nseed = 1\n')
+
+    assert "models.entries.tiny.variants." in problem
+    assert problem.startswith("/etc/1.toml:2: ")
+
+
+def test_variant_may_have_a_tag() -> None:
+    """`model:cold` is how other programs write it."""
+    loaded = _load('[models.entries.tiny.variants."tiny:cold".set]\nseed = 1\n')
+
+    assert loaded.config.models.entries["tiny"].variants["tiny:cold"].set.seed == 1

@@ -3,9 +3,19 @@
 import pytest
 from msgspec.structs import replace
 
-from modeld.config.schema import Config, Entry, Load, Models, Servers, Storage
-from modeld.core.events import BinaryProbed, ConfigRead, ReloadAsked
+from modeld.config.schema import (
+    Config,
+    Entry,
+    Load,
+    Models,
+    Parameters,
+    Rewrite,
+    Servers,
+    Storage,
+)
+from modeld.core.events import BinaryProbed, ConfigRead, ReloadAsked, Selection
 from modeld.errors import ConfigInvalid, ServerFailed
+from modeld.supervisor import views
 from modeld.supervisor.ports import no_binary
 from tests.supervisor.test_loads import UNTHROTTLED, load
 from tests.support.fake_ports import FakeMachine
@@ -126,3 +136,27 @@ async def test_restart_of_a_dead_server_waits_for_the_binary_that_is_being_asked
     machine.emit(BinaryProbed(binary=machine.hardware.binary))
     await machine.settle()
     assert len(machine.servers.started) == 2
+
+
+@asynchronous
+async def test_reload_publishes_variants_and_tells_of_those_without_effect() -> None:
+    """What a request means changes with the file, not with the next restart."""
+    machine = FakeMachine()
+    await machine.start("a", "b")
+    cold = Rewrite(set=Parameters(temperature=0.0))
+    entry = Entry(request=cold, variants={"a:cold": cold, "b": cold})
+    reply = await reload(machine, Config(models=Models(entries={"a": entry})))
+
+    routes = machine.supervisor.routes
+    taken = "variant 'b' has no effect: the name means b"
+    assert reply.warnings == (taken,)
+    assert routes.find("a:cold").id == "a"
+    assert routes.find("b").id == "b"
+    assert routes.rewrites == {"a": (cold,), "a:cold": (cold, cold), "a:cold:latest": (cold, cold)}
+    assert taken in views.status(machine.world, None).warnings
+    shown = views.show(machine.world, Selection(pattern="a"))
+    assert shown.request == ("set temperature 0.0",)
+    assert shown.variants == {"a:cold": ("set temperature 0.0",) * 2}
+
+    await reload(machine, Config())
+    assert "a:cold" not in machine.supervisor.routes.index

@@ -1,5 +1,6 @@
 """A supervisor's door whose routes, loads and refusals a test writes itself."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -44,6 +45,7 @@ class FakeDoor:
 
     def __init__(self) -> None:
         self.routes = Routes()
+        self._changed = asyncio.Event()
         self.events: list[Event] = []
         self.asked: list[LoadAsked] = []
         self.unloaded: list[str] = []
@@ -94,6 +96,16 @@ class FakeDoor:
     def default(self, name: str) -> None:
         """Set what answers a request that names no model."""
         self.routes = replace(self.routes, default_model=name)
+
+    def publish(self, routes: Routes) -> None:
+        """Put others in place of the routes, and wake who waits for that."""
+        self.routes = routes
+        self._changed.set()
+        self._changed.clear()
+
+    async def changed(self) -> None:
+        """Wait for `publish`."""
+        await self._changed.wait()
 
     def submit(self, event: Event) -> None:
         """Keep it."""

@@ -146,6 +146,8 @@ def reload(session: Session) -> int:
         return 0
     if not session.quiet:
         session.print(view.reloaded_text(reply, session.screen))
+    for warning in reply.warnings:
+        session.warn(warning)
     for key in reply.needs_restart:
         session.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
     return 0

@@ -13,7 +13,7 @@ from posixpath import isabs, normpath
 from msgspec import Struct
 
 from modeld.config.layers import dotted
-from modeld.config.schema import Config, Entry
+from modeld.config.schema import Config, Entry, Rewrite
 from modeld.core.names import check_name
 from modeld.errors import Usage
 
@@ -73,7 +73,7 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
 
 def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
     above = ("models", "entries", name)
-    rewrites = {(*above, "request"): entry.request}
+    rewrites: dict[tuple[str, ...], Rewrite] = {(*above, "request"): entry.request}
     for variant, rewrite in entry.variants.items():
         key = (*above, "variants", variant)
         rewrites[key] = rewrite

@@ -104,7 +104,7 @@ def load(
     found.add_overrides(overrides)
     config = _with_preset(msgspec.convert(found.values, Config), found.origins)
     problems = found.problems + [
-        f"{found.origins.get(each.key, 'built in')}: {each.key} = {each.what}"
+        f"{_origin(found.origins, each.key)}: {each.key} = {each.what}"
         for each in mistakes(config, environment.get("HOME", ""))
     ]
     if problems:
@@ -161,6 +161,12 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     """Return the keys that differ and are read only when modeld starts."""
     keys = [line.partition(": ")[0] for line in changes(old, new)]
     return [key for key in keys if any(key == one or key.startswith(f"{one}.") for one in RESTART)]
+
+
+def _origin(origins: Mapping[str, str], key: str) -> str:
+    """Return where a key is set; for a table, where the first key of it is."""
+    within = (where for one, where in origins.items() if one.startswith(f"{key}."))
+    return origins.get(key) or next(within, "built in")
 
 
 def _invalid(problems: list[str]) -> ConfigInvalid:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from modeld.core.entities import Model
+from modeld.gateway import rewriting
 from modeld.gateway.http import Problem, header_line
 from modeld.gateway.table import Call, Wanted
 from modeld.supervisor.door import Routes
@@ -39,6 +40,7 @@ def decide(routes: Routes, wanted: Wanted, call: Call) -> Destination:
     if not name:
         raise Problem(400, "model name is missing from the request, and no models.default is set")
     model = routes.find(name)
+    wanted = rewriting.apply(routes, name, model, wanted)
     return Destination(model=model, wanted=wanted, headers=_model_line(model.name))
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from modeld.config.schema import Rewrite
 from modeld.core.entities import Model, ServerState
 from modeld.core.events import Event
 from modeld.errors import Ambiguous, UnknownModel
@@ -28,6 +29,8 @@ class Route(Struct, frozen=True, kw_only=True):
     state: ServerState
     context_tokens: int = 0
     """As the server has it; 0 where it isn't known yet."""
+    fraction: float = 0.0
+    """How much of it is loaded, while it loads; to the percent."""
 
 
 class Routes(Struct, frozen=True, kw_only=True):
@@ -39,6 +42,10 @@ class Routes(Struct, frozen=True, kw_only=True):
     """By id."""
     servers: Mapping[str, Route] = field(default_factory=dict)
     """By model id; only those that start, load or are ready."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """Further names whose requests are changed -> the id of the model; in `index` as well."""
+    rewrites: Mapping[str, tuple[Rewrite, ...]] = field(default_factory=dict)
+    """Model id or variant -> the changes of its requests, in this order."""
     default_model: str = ""
     """The name that a request without one means; empty where none is configured."""
     problem: str = ""
@@ -74,6 +81,9 @@ class Door(Protocol):
 
     def submit(self, event: Event) -> None:
         """Tell the loop that something happened."""
+
+    async def changed(self) -> None:
+        """Wait until the routes change."""
 
     async def ask(self, event: Event, on_progress: OnProgress | None = None) -> Struct:
         """

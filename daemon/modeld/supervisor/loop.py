@@ -22,6 +22,7 @@ from modeld.supervisor import recover, settings
 from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.cache_asks import CacheAsks
+from modeld.supervisor.counting import Counting
 from modeld.supervisor.disks import forget_gone, take_files
 from modeld.supervisor.door import OnProgress, Routes
 from modeld.supervisor.explain import start_error, status_line, stuck_error
@@ -60,6 +61,7 @@ class Supervisor:
         self.lives = Lives(self.world, self.saver)
         self.cache = Cache(self.world, self.saver)
         self.cache_asks = CacheAsks(self.world, self.cache)
+        self.counting = Counting(self.world, self.saver, self.cache)
         self._reading = Reading(self.world)
         self.jobs = Jobs(self.world, self.saver, self.lives, self.cache, reading=self._reading)
         self._loads = Loads(self.world, self.saver, self.lives, self.jobs)
@@ -194,7 +196,9 @@ class Supervisor:
             ev.ConfigRead: self._reloading.on_read,
             ev.RequestStarted: lives.on_request_started,
             ev.RequestMoved: lives.on_request_moved,
-            ev.RequestEnded: lives.on_request_ended,
+            ev.RequestEnded: self._on_request_ended,
+            ev.RequestLost: self.counting.on_ended,
+            ev.UsageAsked: self.counting.on_asked,
             ev.FilesFound: self._on_files,
             ev.FolderChanged: self._on_folder_changed,
             ev.CopyMoved: self._on_copy_moved,
@@ -258,7 +262,9 @@ class Supervisor:
         self.lives.on_ready(event)
         server = self.world.servers.get(event.server_id)
         if server is not None and server.state is ServerState.READY:
+            self.counting.loaded(server, self.world.job_of_server(server.id))
             self.jobs.finish(server)
+            self.counting.save()
         self._check_adopted()
 
     def _on_exited(self, event: ev.ServerExited) -> None:
@@ -268,7 +274,12 @@ class Supervisor:
         self.jobs.fail_server(server, start_error(server, event))
         self._asks.on_gone(server.id)
         forget_gone(self.world)
+        self.counting.save()
         self._check_adopted()
+
+    def _on_request_ended(self, event: ev.RequestEnded) -> None:
+        self.lives.on_request_ended(event)
+        self.counting.on_ended(event)
 
     def _on_binary(self, event: ev.BinaryProbed) -> None:
         world, binary = self.world, event.binary
@@ -295,6 +306,7 @@ class Supervisor:
         if now - self._heartbeat_at >= HEARTBEAT_SECONDS:
             self._heartbeat_at = now
             self.lives.count_running()
+            self.counting.save()
         if now - self._machine_at >= MACHINE_SECONDS:
             self._machine_at = now
             world.machine = world.ports.hardware.machine()
@@ -314,6 +326,7 @@ class Supervisor:
             return
         world.stopping = True
         world.ports.notify.stopping()
+        self.counting.save()
         for job in tuple(world.jobs):
             if not event.leave_servers or not job.server_id:
                 self.jobs.give_up(job, "modeld is stopping")

@@ -15,6 +15,7 @@ from modeld.errors import ConfigInvalid
 from modeld.supervisor import settings
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
+from modeld.supervisor.naming import naming
 from modeld.supervisor.world import World
 from modeld.wire.daemon import Reloaded
 
@@ -56,7 +57,10 @@ class Reloading:
         world.answer(
             event.request_id,
             Reloaded(
-                changed=tuple(changed), needs_restart=tuple(needs_restart(old, new)), kept=kept
+                changed=tuple(changed),
+                needs_restart=tuple(needs_restart(old, new)),
+                kept=kept,
+                warnings=naming(world.models, world.state, new.models.entries).problems,
             ),
         )
 

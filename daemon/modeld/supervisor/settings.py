@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from modeld.config.load import expand
 from modeld.config.schema import Config, Entry
-from modeld.core.entities import Machine, Model, State
-from modeld.core.fit import Budget, Need, need
+from modeld.core.demand import Demand, read_demand
+from modeld.core.entities import Gpu, Machine, Model, State
+from modeld.core.fit import Budget, Known, Need, file_mark, need
 from modeld.core.holdings import CachePolicy, Speeds
 from modeld.core.lifecycle import Limits
+from modeld.supervisor.naming import entry_of
 from modeld.supervisor.ports import Folder
 from modeld.supervisor.world import World
 from modeld.units import GIB, MIB
@@ -63,7 +65,15 @@ def budget(config: Config, machine: Machine) -> Budget:
     return Budget(
         memory_bytes=max(0, total - config.memory.headroom_mb * MIB),
         max_loaded=config.models.max_concurrent_loaded,
+        gpu_bytes=tuple(_gpu_budget(config, each) for each in machine.gpus),
     )
+
+
+def _gpu_budget(config: Config, gpu: Gpu) -> int:
+    """Return what models may take together on one GPU."""
+    limit = config.memory.vram_limit_gb
+    total = gpu.total_bytes if limit is None else min(int(limit * GIB), gpu.total_bytes)
+    return max(0, total - config.memory.vram_headroom_mb * MIB)
 
 
 def limits(config: Config) -> Limits:
@@ -78,14 +88,8 @@ def limits(config: Config) -> Limits:
 
 def entry(config: Config, model: Model, state: State) -> Entry:
     """Return the settings of one model: by its id, its name or a nickname, in that order."""
-    entries = config.models.entries
-    if not entries:
-        return Entry()
     nicknames = (nick for nick, model_id in state.nicknames.items() if model_id == model.id)
-    for key in (model.id, model.name, f"{model.name}.gguf", *nicknames):
-        if key in entries:
-            return entries[key]
-    return Entry()
+    return entry_of(config.models.entries, model, nicknames)
 
 
 def arguments(
@@ -118,12 +122,44 @@ def context_tokens(config: Config, model: Model, state: State, asked: Sequence[s
     return min(wanted, trained) if trained else wanted
 
 
+def demand_of(world: World, model: Model, asked: Sequence[str]) -> Demand:
+    """Return what a server for `model` will be asked to do, as far as memory depends on it."""
+    tokens = context_tokens(world.config, model, world.state, asked)
+    return read_demand(asked, world.binary, tokens)
+
+
+def known_of(world: World, model: Model, asked: Sequence[str]) -> Known:
+    """Return all that the need of a server for `model` is computed from."""
+    demand = demand_of(world, model, asked)
+    gigabytes = entry(world.config, model, world.state).memory_gb
+    return Known(
+        demand=demand,
+        measured=world.stats_of(model.id).measured,
+        configured_bytes=None if gigabytes is None else int(gigabytes * GIB),
+        told=world.told.get(fit_key(world, model, demand), ()),
+        draft=_model_at(world, demand.draft_path) if demand.draft_path else None,
+        gpu_bytes=budget(world.config, world.machine).gpu_bytes if uses_gpus(world) else (),
+    )
+
+
 def need_of(world: World, model: Model, asked: Sequence[str]) -> Need:
     """Return the memory that a server for `model` will need."""
-    gigabytes = entry(world.config, model, world.state).memory_gb
-    return need(
-        model,
-        world.stats_of(model.id),
-        None if gigabytes is None else int(gigabytes * GIB),
-        context_tokens(world.config, model, world.state, asked),
-    )
+    return need(model, known_of(world, model, asked))
+
+
+def uses_gpus(world: World) -> bool:
+    """Whether the engine can use a GPU at all."""
+    return world.binary is not None and bool(world.binary.devices)
+
+
+def fit_key(world: World, model: Model, demand: Demand) -> str:
+    """Return what an answer of llama-fit-params holds for: a file, a build and arguments."""
+    version = world.binary.version if world.binary is not None else ""
+    tokens = demand.cache.context_tokens
+    return f"{model.location.path}:{file_mark(model)}:{version}:{tokens}:{demand.key}"
+
+
+def _model_at(world: World, path: str) -> Model | None:
+    """Return the model that a path in arguments names."""
+    places = ((each, place) for each in world.models.values() for place in each.locations)
+    return next((each for each, place in places if path in place.shard_paths), None)

@@ -21,6 +21,7 @@ from modeld.core.stats import uses_within
 from modeld.errors import ModeldError
 from modeld.supervisor import choosing, settings
 from modeld.supervisor.copies import on_ssd
+from modeld.supervisor.naming import in_words
 from modeld.supervisor.ranking import ranks, terms
 from modeld.supervisor.whereabouts import ssd_folder
 from modeld.supervisor.world import World
@@ -137,6 +138,12 @@ def show(world: World, selection: Selection) -> Shown:
         unit=f"modeld-llama@{server.id}.service"
         if server and world.ports.servers.kind == "systemd"
         else "",
+        request=in_words(world.naming.rewrites.get(model.id, ())),
+        variants={
+            name: in_words(world.naming.rewrites.get(name, ()))
+            for name, model_id in world.naming.variants.items()
+            if model_id == model.id
+        },
     )
 
 
@@ -317,6 +324,7 @@ def _warnings(world: World) -> tuple[str, ...]:
         *world.folder_problems,
         *world.watch_problems,
         *world.file_problems,
+        *world.naming.problems,
     ]
     if world.binary is not None and world.binary.problem:
         warnings.append(world.binary.problem)

@@ -25,9 +25,11 @@ from modeld.core.entities import (
     State,
 )
 from modeld.core.events import LoadAsked
+from modeld.core.fit import Told
 from modeld.core.plan import Plan, Want
 from modeld.errors import ModeldError
 from modeld.supervisor.door import OnProgress, Routes
+from modeld.supervisor.naming import Naming
 from modeld.supervisor.ports import Ports
 from modeld.wire.codec import Progress
 from modeld.wire.load import Candidate
@@ -154,6 +156,9 @@ class World:
     binary: Binary | None = None
     machine: Machine = field(default_factory=lambda: Machine(memory_bytes=0))
 
+    told: dict[str, tuple[Told, ...]] = field(default_factory=dict)
+    """What llama-fit-params answered, of the last few questions; empty for no answer."""
+
     servers: dict[str, Server] = field(default_factory=dict)
     """In the order of their start."""
     motions: dict[str, Motion] = field(default_factory=dict)
@@ -170,10 +175,15 @@ class World:
     waiters: dict[str, Waiter] = field(default_factory=dict)
     deferred: list[LoadAsked] = field(default_factory=list)
     """Requests that came before the first look at the disks."""
+    naming: Naming = field(default_factory=Naming)
     routes: Routes = field(default_factory=lambda: Routes(problem=LOOKING))
     on_config: list[Callable[[Config], object]] = field(default_factory=list)
     """Called with every new configuration: for the doors, which read their own part."""
+    on_load_failed: list[Callable[[str, ModeldError], object]] = field(default_factory=list)
+    """Called with a model's id when a load of it is refused, fails or is given up."""
     gateway_addresses: tuple[str, ...] = ()
+    present: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """Returns the gateway's connections, and the requests in it that wait for a load."""
     started_at: float = field(init=False)
     pid: int = 0
     """Of modeld."""

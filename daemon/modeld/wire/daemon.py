@@ -34,6 +34,8 @@ class Reloaded(Struct, frozen=True, kw_only=True, tag="reloaded"):
     """Keys that only a restart of modeld applies."""
     kept: tuple[str, ...] = ()
     """Models that go on running with the settings they were started with."""
+    warnings: tuple[str, ...] = ()
+    """What of it has no effect."""
 
 
 class Subscribe(Struct, frozen=True, kw_only=True, tag="subscribe", forbid_unknown_fields=True):

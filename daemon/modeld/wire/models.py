@@ -75,6 +75,10 @@ class Shown(Struct, frozen=True, kw_only=True, tag="shown"):
     argv: tuple[str, ...] = ()
     """Of its server, or of the one that `load` would start."""
     unit: str = ""
+    request: tuple[str, ...] = ()
+    """What is changed in every request for it, in words."""
+    variants: dict[str, tuple[str, ...]] = {}
+    """Further names of it -> what is changed in their requests."""
 
 
 class Ps(Struct, frozen=True, kw_only=True, tag="ps", forbid_unknown_fields=True):

@@ -399,3 +399,10 @@ def test_reload_warns_of_what_only_a_restart_applies(daemon: FakeDaemon, modelct
 
     assert result.out == "a: 1 -> 2\n"
     assert result.err.startswith("warning: gateway.listen: only a restart applies it")
+
+
+def test_reload_warns_of_what_has_no_effect(daemon: FakeDaemon, modelctl: Call) -> None:
+    """A name that stays another's looks like a bug of modeld where nobody says so."""
+    daemon.on(Reload, Reloaded(changed=("a: 1 -> 2",), warnings=("variant 'x' has no effect",)))
+
+    assert modelctl("reload").err == "warning: variant 'x' has no effect\n"

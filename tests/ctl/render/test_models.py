@@ -319,6 +319,8 @@ def test_show_explains_the_rank_and_quotes_the_command() -> None:
         need_source="measured",
         rank_terms={"recent 7d": 30.0, "idle": -2.0},
         argv=("/usr/bin/llama-server", "-m", "/ssd/my model.gguf"),
+        request=("strip user", "set seed 1"),
+        variants={"cold": ("set seed 1", "set temperature 0.0")},
     )
     text = show_text(reply, PIPE, now=NOW)
 
@@ -326,4 +328,6 @@ def test_show_explains_the_rank_and_quotes_the_command() -> None:
     assert "command\t/usr/bin/llama-server -m '/ssd/my model.gguf'\n" in text
     assert "file\t/ssd/q.gguf (ssd)\nfile\t/h/q.gguf (hdd1)\n" in text
     assert "memory\t6.0 GB (measured)\n" in text
+    assert "requests\tstrip user; set seed 1\n" in text
+    assert "variant\tcold (set seed 1; set temperature 0.0)\n" in text
     assert header_text(reply, PIPE) == "layers\t36\n"
