@@ -88,7 +88,7 @@ class Gateway:
             AddressInUse: Another program has an address.
             ConfigInvalid: An address can't be used, or other machines can reach it without a key.
         """
-        bound = list(sockets) or [_bind(parse_address(a)) for a in self._relay.config.listen]
+        bound = list(sockets) or self._bind_all()
         loop = asyncio.get_running_loop()
         for sock in bound:
             address = _address_of(sock)
@@ -98,6 +98,12 @@ class Gateway:
             listener.server = await loop.create_server(listener.accept, sock=sock, backlog=BACKLOG)
             self._listeners.append(listener)
         self._beat()
+
+    def _bind_all(self) -> list[socket.socket]:
+        addresses = [parse_address(text) for text in self._relay.config.listen]
+        for address in addresses:
+            check_reach(address, self._keys)
+        return [_bind(address) for address in addresses]
 
     def reconfigure(self, config: Settings, keys: Collection[bytes] = ()) -> tuple[str, ...]:
         """Use another configuration from now on; return its keys that need a restart."""
