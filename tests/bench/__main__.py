@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import copying, core, gateway, systemd, tiers
+from tests.bench import copying, core, gateway, passing, systemd, tiers
 from tests.bench.figures import Figure
 
 OUTPUT = Path("build/bench.json")
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     **core.BENCHES,
     **gateway.BENCHES,
+    **passing.BENCHES,
     **systemd.BENCHES,
     **copying.BENCHES,
     **tiers.BENCHES,

@@ -4,13 +4,17 @@ The figures that need a real user manager; they run inside one, made for them.
 `python -m tests.bench.systemd NAME` is what runs inside: it prints figures as JSON lines.
 """
 
+import http.client
+import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import msgspec
@@ -23,6 +27,8 @@ from tests.support import user_systemd
 
 KILL_ROUNDS = 50
 LOAD_ROUNDS = 15
+RESTARTS = 20
+CLIENTS = 8
 
 
 def _outside(name: str) -> Iterator[Figure]:
@@ -97,9 +103,60 @@ def _kills() -> Iterator[Figure]:
     yield figure("core.kill9_ready_s", slowest, 2, "lower", "kill to READY, the slowest round")
 
 
+def _restarts() -> Iterator[Figure]:
+    """`systemctl restart modeld` under clients that never pause: not one request may fail."""
+    from tests.support.launchers import systemctl
+    from tests.support.service import a_service
+
+    with a_service(sockets=True) as service:
+        service.add("alpha")
+        systemctl("start", "modeld-http.socket", "modeld.socket", "modeld")
+        service.modelctl("load", "alpha")
+        is_over = threading.Event()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            clients = [pool.submit(_chat_on, service.port, is_over) for _ in range(CLIENTS)]
+            slowest = 0.0
+            for _ in range(RESTARTS):
+                before = service.pid()
+                systemctl("restart", "modeld")
+                slowest = max(slowest, service.wait_until_serving(before))
+                time.sleep(0.3)
+            is_over.set()
+            said = [client.result(60) for client in clients]
+    answered = sum(good for good, _ in said)
+    failures = [failure for _, failed in said for failure in failed]
+    detail = f"{answered} answered, {RESTARTS} restarts, {CLIENTS} clients; {failures[:2]}"
+    yield figure("gateway.restart_failures", len(failures), 0, "lower", detail)
+
+
+def _chat_on(port: int, is_over: threading.Event) -> tuple[int, list[str]]:
+    """Ask without pause over one connection; return how many were answered, and what failed."""
+    body = json.dumps(
+        {"model": "alpha", "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]}
+    )
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    good, failures = 0, []
+    while not is_over.is_set():
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status == 200:
+                good += 1
+            else:
+                failures.append(f"{answer.status} {text[:200]!r}")
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(repr(error))
+            connection.close()
+    connection.close()
+    return good, failures
+
+
 INSIDE: dict[str, Callable[[], Iterator[Figure]]] = {
     "core.load_systemd": _load,
     "core.kill9": _kills,
+    "gateway.restarts": _restarts,
 }
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     name: partial(_outside, name) for name in INSIDE

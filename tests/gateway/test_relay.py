@@ -35,6 +35,13 @@ QUICK = Limits(grace_seconds=0.05, sweep_seconds=0.05)
 STREAM = b'{"model":"tiny","stream":true}'
 
 
+@pytest.fixture(autouse=True)
+def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reach the limits with few sockets."""
+    monkeypatch.setattr(upstream, "MAX_OPEN", 64)
+    monkeypatch.setattr(upstream, "MAX_IDLE", 8)
+
+
 @asynccontextmanager
 async def ready(
     limits: Limits | None = None, **settings: object

@@ -16,6 +16,13 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 OK_CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
 
 
+@pytest.fixture(autouse=True)
+def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reach the limits with few sockets."""
+    monkeypatch.setattr(upstream, "MAX_OPEN", 64)
+    monkeypatch.setattr(upstream, "MAX_IDLE", 8)
+
+
 class Receiver:
     """Keeps what it gets."""
 
