@@ -18,7 +18,7 @@ TRANSLATE = ("translate.*to.*language", FAST)
 SHORT = ("^.{0,100}$", FAST)
 PROSE = (
     "Tell me about the long history of the great river that runs through this land, "
-    "and of all the people who live beside it."
+    "and of all the peoples who live beside it."
 )
 
 

@@ -15,6 +15,7 @@ from modeld.config.schema import Rewrite
 from modeld.core.entities import Model, ServerState
 from modeld.core.events import Event
 from modeld.errors import Ambiguous, UnknownModel
+from modeld.supervisor.guide import Guide
 from modeld.wire.codec import Progress
 
 OnProgress = Callable[[Progress], None]
@@ -48,6 +49,8 @@ class Routes(Struct, frozen=True, kw_only=True):
     """Model id or variant -> the changes of its requests, in this order."""
     default_model: str = ""
     """The name that a request without one means; empty where none is configured."""
+    guide: Guide = field(default_factory=Guide)
+    """What decides about requests that name no model, and what bounds all of them."""
     problem: str = ""
     """What keeps every model from being loaded, a sentence; empty when nothing does."""
 

@@ -5,10 +5,13 @@ Compared are values that the world replaces as wholes, so that a look costs next
 nothing has changed: the loop asks after every batch of events.
 """
 
-from modeld.core.entities import Server
+from modeld.core.entities import Model, Server
+from modeld.supervisor import settings
 from modeld.supervisor.door import Route, Routes
+from modeld.supervisor.guide import Guide, Prospect, guide
 from modeld.supervisor.naming import naming
 from modeld.supervisor.world import World
+from modeld.units import format_bytes
 
 
 class Publisher:
@@ -16,7 +19,12 @@ class Publisher:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._names: tuple[object, ...] = ()
+        self._guided: tuple[object, ...] = ()
         self._shown: tuple[object, ...] = ()
+        self._guide = Guide()
+        self._stats: object = None
+        self._stored: dict[str, tuple[str, ...]] = {}
 
     def publish(self, *, anew: bool = False) -> bool:
         """Publish new routes if they would differ, or `anew` in any case; return whether it did."""
@@ -27,19 +35,22 @@ class Publisher:
             world.state.slots,
             world.config.models.entries,
         )
+        guided = (world.config, world.limits, self._stored_arguments(), world.machine.memory_bytes)
         shown: tuple[object, ...] = (
-            *names,
-            world.config.models.default,
             world.problem,
             tuple((each.id, each.state, _fraction(each)) for each in world.servers.values()),
             # no route shows them; whoever waits for a model is told when its load has failed
             tuple(job.want.model_id for job in world.jobs),
         )
-        before, self._shown = self._shown, shown
-        if not anew and before and _equal(before, shown):
+        is_named_anew = anew or not _equal(self._names, names)
+        is_guided_anew = is_named_anew or not _equal(self._guided, guided)
+        if not is_guided_anew and _equal(self._shown, shown):
             return False
-        if anew or not _equal(before[: len(names)], names):
+        self._names, self._guided, self._shown = names, guided, shown
+        if is_named_anew:
             world.naming = naming(world.models, world.state, world.config.models.entries)
+        if is_guided_anew:
+            self._guide = self._guide_anew()
         world.routes = Routes(
             index=world.naming.index,
             variants=world.naming.variants,
@@ -51,9 +62,39 @@ class Publisher:
                 if each.is_routed
             },
             default_model=world.config.models.default,
+            guide=self._guide,
             problem=world.problem,
         )
         return True
+
+    def _stored_arguments(self) -> dict[str, tuple[str, ...]]:
+        """Return the arguments that are kept by model; the very same dict while they stay."""
+        models = self._world.state.models
+        if models is not self._stats:
+            self._stats = models
+            stored = {key: stats.arguments for key, stats in models.items() if stats.arguments}
+            if stored != self._stored:
+                self._stored = stored
+        return self._stored
+
+    def _guide_anew(self) -> Guide:
+        world = self._world
+        models = [(each, prospect(world, each)) for each in world.models.values()]
+        return guide(world.config, models, world.naming.index, world.limits)
+
+
+def prospect(world: World, model: Model) -> Prospect:
+    """Return what a model would be loaded with, as everything is now."""
+    asked = settings.arguments(world.config, model, world.state, None)
+    need = settings.need_of(world, model, asked).need_bytes
+    budget = settings.budget(world.config, world.machine).memory_bytes
+    is_too_large = 0 < budget < need
+    return Prospect(
+        arguments=asked,
+        context_tokens=settings.context_tokens(world.config, model, world.state, asked),
+        options=settings.entry(world.config, model, world.state).options,
+        impossible=f"needs {format_bytes(need)} of {format_bytes(budget)}" if is_too_large else "",
+    )
 
 
 def _equal(before: tuple[object, ...], now: tuple[object, ...]) -> bool:

@@ -26,6 +26,7 @@ from modeld.core.entities import (
 )
 from modeld.core.events import LoadAsked
 from modeld.core.fit import Told
+from modeld.core.limits import Row
 from modeld.core.plan import Plan, Want
 from modeld.errors import ModeldError
 from modeld.supervisor.door import OnProgress, Routes
@@ -63,6 +64,14 @@ class Job:
     waiting_for: frozenset[str] = frozenset()
     """Servers that have to be gone first."""
     copy_id: str = ""
+    busy_since: float = 0.0
+    """[monotonic s] Since when nothing but busy servers is in its way; 0 while that isn't so."""
+    keep_alive_seconds: float | None = None
+    """How long whoever waits wants the model kept when idle; None where nobody says."""
+    is_restart: bool = False
+    """It brings back what died: it unloads nothing, and waits for a place."""
+    is_retried: bool = False
+    """It ran out of memory once."""
     record: LaunchRecord | None = None
     server_id: str = ""
 
@@ -177,6 +186,8 @@ class World:
     """Requests that came before the first look at the disks."""
     naming: Naming = field(default_factory=Naming)
     routes: Routes = field(default_factory=lambda: Routes(problem=LOOKING))
+    limits: tuple[Row, ...] = ()
+    """The user's own table of what models can do."""
     on_config: list[Callable[[Config], object]] = field(default_factory=list)
     """Called with every new configuration: for the doors, which read their own part."""
     on_load_failed: list[Callable[[str, ModeldError], object]] = field(default_factory=list)
