@@ -420,6 +420,37 @@ def test_names_that_would_let_anybody_in_are_refused(key: str, value: str) -> No
     assert f"gateway.{key}" in _mistakes(f'[gateway]\n{key} = ["{value}"]\n')[0]
 
 
+def test_unknown_profiles_are_told_with_the_known_ones() -> None:
+    """A profile that is mistyped would never be asked for."""
+    text = '[routing]\noverrides.fsat = "x"\n[routing.options.cod]\ntop_k = 1\n'
+    known = "there is no such profile: there are fast, general, code, creative"
+
+    assert _mistakes(text) == [
+        f"/etc/1.toml:2: routing.overrides.fsat = {known}",
+        f"/etc/1.toml:4: routing.options.cod = {known}",
+    ]
+
+
+def test_bad_expression_is_told_with_its_rule_and_position() -> None:
+    """S3-03: the daemon says so when it starts, not when somebody asks."""
+    rule = '[[routing.rules]]\npattern = "{}"\nmodel = "{}"\n'
+    mistakes = _mistakes(
+        rule.format("ok", "fast") + rule.format("ab(c", "") + rule.format("[", "x")
+    )
+
+    assert mistakes[0].startswith('/etc/1.toml:5: routing.rules[2].pattern = "ab(c": missing )')
+    assert " at letter " in mistakes[0]
+    assert mistakes[1] == (
+        "/etc/1.toml:6: routing.rules[2].model = expected the name of a model, or a role"
+    )
+    assert mistakes[2].startswith("/etc/1.toml:8: routing.rules[3].pattern")
+
+
+def test_headroom_that_leaves_nothing_of_a_gpu_is_refused() -> None:
+    """The built-in headroom counts too."""
+    assert "nothing of memory.vram_limit_gb" in _mistakes("[memory]\nvram_limit_gb = 0.5\n")[0]
+
+
 def test_headroom_that_leaves_nothing_is_refused() -> None:
     """No model could ever be loaded."""
     mistakes = _mistakes("[memory]\nlimit_gb = 1\nheadroom_mb = 1024\n")

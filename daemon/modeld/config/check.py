@@ -9,16 +9,20 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from posixpath import isabs, normpath
+from typing import get_args
 
 from msgspec import Struct
 
+from modeld.config.fields import as_toml
 from modeld.config.layers import dotted
-from modeld.config.schema import Config, Entry, Rewrite
+from modeld.config.schema import Config, Entry, Profile, Rewrite, Routing
 from modeld.core.names import check_name
+from modeld.core.rules import compiled
 from modeld.errors import Usage
 
 ESSENTIAL = frozenset(("model", "messages", "prompt", "input", "stream"))
 """Fields that say what a request is; none of them can be stripped."""
+PROFILES: tuple[str, ...] = get_args(Profile)
 _PROFILE = "profile:"
 MEBIBYTES_IN_GIBIBYTE = 1024
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/*]+")
@@ -59,16 +63,37 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
                 "gateway.allowed_origins", f"'{origin}': expected one such as https://host:port"
             )
     memory = config.memory
-    limit_mb = (memory.limit_gb or 0) * MEBIBYTES_IN_GIBIBYTE
-    if limit_mb and memory.headroom_mb >= limit_mb:
-        yield Mistake(
-            "memory.headroom_mb", f"{memory.headroom_mb}: nothing of memory.limit_gb would be left"
-        )
+    for kind, limit_gb, headroom_mb in (
+        ("", memory.limit_gb, memory.headroom_mb),
+        ("vram_", memory.vram_limit_gb, memory.vram_headroom_mb),
+    ):
+        if limit_gb is not None and headroom_mb >= limit_gb * MEBIBYTES_IN_GIBIBYTE:
+            yield Mistake(
+                f"memory.{kind}headroom_mb",
+                f"{headroom_mb}: nothing of memory.{kind}limit_gb would be left",
+            )
+    yield from _routing(config.routing)
     for name, entry in config.models.entries.items():
         yield from _rewrites(name, entry)
     binary = expand(config.servers.binary, home)
     if "/" in binary and not isabs(binary):
         yield Mistake("servers.binary", f"'{binary}': expected a name on PATH, or an absolute path")
+
+
+def _routing(routing: Routing) -> Iterator[Mistake]:
+    for table, keys in (("overrides", routing.overrides), ("options", routing.options)):
+        for key in keys:
+            if key not in PROFILES:
+                what = f"there is no such profile: there are {', '.join(PROFILES)}"
+                yield Mistake(dotted(("routing", table, key)), what)
+    for number, rule in enumerate(routing.rules, 1):
+        above = ("routing", "rules", number)
+        try:
+            compiled(rule.pattern)
+        except ValueError as error:
+            yield Mistake(dotted((*above, "pattern")), f"{as_toml(rule.pattern)}: {error}")
+        if not rule.model:
+            yield Mistake(dotted((*above, "model")), "expected the name of a model, or a role")
 
 
 def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
@@ -84,10 +109,10 @@ def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
             yield Mistake(dotted(key), f"{error.message}; {error.hint}")
         if variant.startswith(_PROFILE):
             yield Mistake(dotted(key), f"'{_PROFILE}...' asks modeld to choose a model")
-    for key, rewrite in rewrites.items():
+    for place, rewrite in rewrites.items():
         for field in ESSENTIAL.intersection(rewrite.strip):
             yield Mistake(
-                dotted((*key, "strip")), f"'{field}': without it a request would be another one"
+                dotted((*place, "strip")), f"'{field}': without it a request would be another one"
             )
 
 

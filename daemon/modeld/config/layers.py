@@ -16,6 +16,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct
 
+from modeld.config.aliases import aliases
 from modeld.config.fields import (
     as_key,
     as_toml,
@@ -90,6 +91,14 @@ class Gathering:
             else:
                 self.add(Layer(values, source.path, lines_of(source.text)))
 
+    def add_aliases(self, environment: Mapping[str, str]) -> None:
+        """Lay over what variables of other programs set; a mistake in one is told once."""
+        for name, keys in aliases(environment):
+            before = len(self.problems)
+            for path in keys:
+                if len(self.problems) == before:
+                    self.add_word(path, environment[name], f"${name}")
+
     def add_variables(self, environment: Mapping[str, str]) -> None:
         """Lay every `MODELD_SECTION__KEY` over; other variables of ours have no `__`."""
         for name in sorted(environment):
@@ -99,25 +108,25 @@ class Gathering:
             path: list[str] = []
             for word in words.split("__"):
                 path.append(word if path and path[-1] in CASED else word.lower())
-            self._add_word(path, environment[name], f"${name}")
+            self.add_word(path, environment[name], f"${name}")
 
     def add_overrides(self, overrides: Sequence[str]) -> None:
         """Lay every `section.key=value` of the command line over."""
         for override in overrides:
             key, equals, value = override.partition("=")
-            path = _path_of(key) if equals else ()
+            path = path_of(key) if equals else ()
             if path:
-                self._add_word(path, value, "--set")
+                self.add_word(path, value, "--set")
             else:
                 self.problems.append(f"--set {shortened(override)}: expected SECTION.KEY=VALUE")
 
-    def _add_word(self, path: Sequence[str], text: str, name: str) -> None:
+    def add_word(self, path: Sequence[str], text: str, name: str) -> None:
         """Lay one word over; a list is TOML or parted by commas, a table is TOML."""
         kind = kind_of(path)
         is_table = table_of(kind) is not None or is_open(kind)
         value: Any = None
         if is_table or (is_list(kind) and text.lstrip().startswith("[")):
-            value = _value_of(text)
+            value = value_of(text)
         elif is_list(kind):
             value = [word.strip() for word in text.split(",") if word.strip()]
         nested: Any = text if value is None else value
@@ -223,10 +232,14 @@ class Gathering:
         self.problems.append(f"{layer.where(path)}: {dotted(path)} = {shown}: expected {expected}")
 
     def _tell_unknown(self, layer: Layer, path: Path, known: list[str]) -> None:
-        close = get_close_matches(str(path[-1]), known, n=1)
-        advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
-        key = shortened(dotted(path))
-        self.problems.append(f"{layer.where(path)}: unknown key '{key}' ({advice})")
+        self.problems.append(f"{layer.where(path)}: {unknown(path, known)}")
+
+
+def unknown(path: Path, known: Sequence[str]) -> str:
+    """Return that there is no such key, and which there is."""
+    close = get_close_matches(str(path[-1]), known, n=1)
+    advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+    return f"unknown key '{shortened(dotted(path))}' ({advice})"
 
 
 def dotted(path: Path) -> str:
@@ -255,7 +268,7 @@ def _syntax(source: Source, message: str) -> str:
     return f"{source.path}:{line}:{column}: {match[1]}: {shortened(text)}"
 
 
-def _path_of(key: str) -> tuple[str, ...]:
+def path_of(key: str) -> tuple[str, ...]:
     """Return the parts of a dotted key, quoted or not; nothing where it is none."""
     try:
         parsed: object = tomllib.loads(f"{key} = 0") if "\n" not in key else {}
@@ -272,11 +285,11 @@ def _only_keys(value: object) -> Iterator[str]:
 
 def _number_of(value: object) -> object:
     """Return the number that a word is, or the word."""
-    found = _value_of(value) if isinstance(value, str) else None
+    found = value_of(value) if isinstance(value, str) else None
     return found if isinstance(found, int | float) and not isinstance(found, bool) else value
 
 
-def _value_of(text: str) -> object:
+def value_of(text: str) -> object:
     """Return the value that a text is in TOML, or None."""
     try:
         return tomllib.loads(f"value = {text.strip()}")["value"]

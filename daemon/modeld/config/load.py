@@ -2,7 +2,7 @@
 One configuration out of many places, or all of its mistakes at once.
 
     built-in < /etc/modeld/modeld.toml < ~/.config/modeld/modeld.toml < modeld.d/*.toml
-             < MODELD_SECTION__KEY < --set section.key=value
+             < OLLM_... < MODELD_SECTION__KEY < --set section.key=value
 
 The last one wins key by key, and tables merge.  Each key's origin is kept, since "where does this
 come from" is the first question about any configuration.  The texts come as arguments: whoever
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from modeld.config.aliases import notes
 from modeld.config.check import expand, mistakes
 from modeld.config.fields import as_toml
 from modeld.config.layers import Gathering, Source, dotted
@@ -26,6 +27,7 @@ __all__ = [
     "Source",
     "changes",
     "expand",
+    "flat",
     "load",
     "needs_restart",
     "paths_to_read",
@@ -64,6 +66,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
     Key -> `FILE:LINE`, `$VARIABLE`, `--set`, or the key that set it, such as `models.preset`; what
     is not there is built in.
     """
+    notes: tuple[str, ...] = ()
+    """Sentences on what was set and has no effect."""
 
 
 def paths_to_read(environment: Mapping[str, str], home: str, explicit: str | None) -> list[str]:
@@ -92,7 +96,7 @@ def load(
 
     Args:
         sources: The files, the weakest first.
-        environment: Of it, every `MODELD_SECTION__KEY`, and `HOME`.
+        environment: Of it, every `MODELD_SECTION__KEY`, the names in `aliases`, and `HOME`.
         overrides: `section.key=value`, from the command line.
 
     Raises:
@@ -100,6 +104,7 @@ def load(
     """
     found = Gathering()
     found.add_files(sources)
+    found.add_aliases(environment)
     found.add_variables(environment)
     found.add_overrides(overrides)
     config = _with_preset(msgspec.convert(found.values, Config), found.origins)
@@ -109,7 +114,7 @@ def load(
     ]
     if problems:
         raise _invalid(list(dict.fromkeys(problems)))
-    return Loaded(config=config, origins=found.origins)
+    return Loaded(config=config, origins=found.origins, notes=notes(environment))
 
 
 def _with_preset(config: Config, origins: dict[str, str]) -> Config:
@@ -121,13 +126,13 @@ def _with_preset(config: Config, origins: dict[str, str]) -> Config:
     return msgspec.structs.replace(config, models=models)
 
 
-def values(config: Config) -> dict[str, str]:
+def flat(config: Config) -> dict[str, object]:
     """
-    Return every key of a configuration with its value as TOML; empty for one that is unset.
+    Return every key of a configuration with its value; None for one that is unset.
 
     Of tables whose keys are the user's, only what is not as it is without a word.
     """
-    found: dict[str, str] = {}
+    found: dict[str, object] = {}
 
     def walk(value: object, path: Path, usual: object = ...) -> None:
         if isinstance(value, dict):
@@ -140,10 +145,15 @@ def values(config: Config) -> dict[str, str]:
             for number, one in enumerate(value, 1):
                 walk(one, (*path, number))
         elif usual is ... or value != usual:
-            found[dotted(path)] = as_toml(value)
+            found[dotted(path)] = value
 
     walk(config, ())
     return found
+
+
+def values(config: Config) -> dict[str, str]:
+    """Return what `flat` does, each value as TOML; empty for one that is unset."""
+    return {key: as_toml(value) for key, value in flat(config).items()}
 
 
 def changes(old: Config, new: Config) -> list[str]:

@@ -33,15 +33,25 @@ class Parameters(_Section, frozen=True, kw_only=True):
     """What a request may say of how to generate; what is unset says nothing."""
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    """How freely it chooses."""
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Only from the likeliest, which together make up this share."""
     top_k: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    """Only from this many of the likeliest; 0 for all."""
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Only from those with this share of the likeliest one's chance."""
     max_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    """The most that is generated."""
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    """How much a word counts less that came before at all."""
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    """How much a word counts less for each time that it came before."""
     repeat_penalty: Annotated[float, Meta(ge=0, le=2)] | None = None
+    """llama.cpp's own penalty for words that came lately; 1 for none."""
     seed: Annotated[int, Meta(ge=-1, le=4_294_967_295)] | None = None
+    """The same seed gives the same answer; -1 for another one each time."""
     stop: tuple[Annotated[str, Meta(max_length=4096)], ...] | None = None
+    """Where generation ends."""
     enable_thinking: bool | None = None
     """For templates that know it (`chat_template_kwargs`)."""
 
@@ -153,8 +163,11 @@ class Weights(_Section, frozen=True, kw_only=True):
     """The terms of the rank."""
 
     recent_7d: float = 10.0
+    """Points for each use in the last 7 days."""
     recent_30d: float = 3.0
+    """Points for each use in the last 30 days."""
     total: float = 0.5
+    """Points for each use ever."""
     recency_days: float = 7.0
     """The bonus for a use today; it falls by 1 a day to 0."""
     idle_day: float = 2.0
@@ -179,6 +192,7 @@ class Cache(_Section, frozen=True, kw_only=True):
     promote_min_uses: Annotated[int, Meta(ge=1, le=100)] = 3
     """The uses within the window that a copy takes (documented)."""
     promote_window_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
+    """The days within which they count."""
     expire_after_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
     """A copy that is idle for less is not expired (documented)."""
     ssd_min_free_gb: Annotated[float, Meta(ge=0)] = 30.0
@@ -230,8 +244,11 @@ class Roles(_Section, frozen=True, kw_only=True):
     """The models that routing chooses from; each a name of a model."""
 
     primary: Bounded = ""
+    """For what is neither code nor short."""
     code: Bounded = ""
+    """For code."""
     fast: Bounded = ""
+    """For short messages."""
 
 
 class Rule(_Section, frozen=True, kw_only=True):
@@ -250,6 +267,7 @@ class Routing(_Section, frozen=True, kw_only=True):
     """What answers a request that names a task, or nothing."""
 
     enabled: bool = True
+    """Whether modeld chooses at all."""
     default_profile: Profile = "general"
     """The one for a request that neither names one nor is sent anywhere by rule or heuristic."""
     heuristics: bool = True
@@ -298,7 +316,9 @@ class Gateway(_Section, frozen=True, kw_only=True):
     other_users: bool = False
     """Whether programs of other users of this machine are served; root's are."""
     max_connections: Annotated[int, Meta(ge=1, le=16384)] = 256
+    """How many may be open."""
     max_body_mb: Annotated[int, Meta(ge=1, le=1024)] = 32
+    """The largest request."""
     max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 256
     """Requests that may wait for a model to load; more are refused with 429."""
     max_wait_seconds: Annotated[float, Meta(ge=1)] = 600.0
@@ -311,6 +331,7 @@ class Log(_Section, frozen=True, kw_only=True):
     """What is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """And all that is worse."""
 
 
 class Config(_Section, frozen=True, kw_only=True):
