@@ -57,6 +57,26 @@ COMMANDS: tuple[Command, ...] = (
         examples=(("modelctl reload", "after an edit of modeld.toml"),),
     ),
     Command(
+        "env",
+        "Daemon",
+        "print the variables that point other programs here",
+        "env.env",
+        "Where there are keys, the shell reads the first out of their file; none is printed.",
+        options=(
+            Option(("--openai",), "only those of OpenAI's clients"),
+            Option(("--anthropic",), "only those of Anthropic's clients"),
+            Option(("--ollama",), "only those of Ollama's clients"),
+            Option(
+                ("--shell",), "for which shell, by default yours", "SHELL", choices=("sh", "fish")
+            ),
+        ),
+        examples=(
+            ("modelctl env", 'what to set; eval "$(modelctl env)" sets it'),
+            ("modelctl env --shell fish", "for fish: modelctl env | source"),
+            ("modelctl env --ollama", "for one family of clients"),
+        ),
+    ),
+    Command(
         "version",
         "Daemon",
         "versions of modelctl, modeld and llama-server",

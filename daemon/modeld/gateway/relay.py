@@ -63,6 +63,8 @@ class Exchange:
         """What the client is told of where its request goes."""
         self._server_id = ""
         """Set from RequestStarted to RequestEnded."""
+        self._is_counted = False
+        """Among those that its model has in flight."""
         self._upstream: Upstream | None = None
         self._task: asyncio.Task[None] | None = None
         self._beat: asyncio.TimerHandle | None = None
@@ -83,6 +85,10 @@ class Exchange:
                 self._client.finish()
                 return
             destination = decide(self._relay.door.routes, wanted, self._call)
+            model = self._model = destination.model
+            if not destination.wanted.is_look:
+                self._relay.enter(model)
+                self._is_counted = True
         except Problem as problem:
             self._fail(problem)
             return
@@ -329,5 +335,8 @@ class Exchange:
         self._stop_beat()
         was_answered = bool(self._server_id)
         self._end()
+        if self._is_counted and self._model is not None:
+            self._is_counted = False
+            self._relay.exit(self._model)
         if was_answered and self._wanted.keep_alive_seconds == 0 and self._model is not None:
             self._relay.unload_soon(self._model)

@@ -35,9 +35,35 @@ class Relay:
         self.pool = Pool()
         self.reports = Reports(door, clock)
         self.waiting = 0
+        self._in_flight: dict[str, int] = {}
+        """Requests, by model."""
         self._asked = 0
         self._unloads: set[asyncio.Task[None]] = set()
         self._loads: set[asyncio.Task[Route]] = set()
+
+    def enter(self, model: Model) -> None:
+        """
+        Count a request that is in flight, until `exit` of the same model.
+
+        Raises:
+            Problem: 429, the model has as many as it may.
+        """
+        count = self._in_flight.get(model.id, 0)
+        if count >= self.config.max_requests_per_model:
+            raise Problem(
+                429,
+                f"{model.name} has {count} requests in flight (gateway.max_requests_per_model)",
+                code="concurrency_limit",
+                kind="rate_limit_error",
+                headers=(("Retry-After", "1"),),
+            )
+        self._in_flight[model.id] = count + 1
+
+    def exit(self, model: Model) -> None:
+        """Know that a request that was counted has ended."""
+        count = self._in_flight.pop(model.id) - 1
+        if count:
+            self._in_flight[model.id] = count
 
     def begin_load(self, model: Model) -> asyncio.Task[Route]:
         """Load `model`, whether or not somebody waits for it."""

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 
 import msgspec
 
+from modeld.config.load import expand
 from modeld.core import argv
 from modeld.core.entities import Header, Model, Server, ServerState
 from modeld.core.events import Selection
@@ -240,6 +241,7 @@ def status(world: World, selection: Selection | None) -> StatusReport:
         binary=" ".join(binary.argv) if binary else "",
         binary_version=binary.version if binary else "",
         gateway=world.gateway_addresses,
+        key_file=expand(world.config.gateway.key_file, world.home),
         models_on_disk=len(world.models),
         scanning=world.scanning,
         disk_bytes=disk_bytes,

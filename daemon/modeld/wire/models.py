@@ -179,6 +179,8 @@ class StatusReport(Struct, frozen=True, kw_only=True, tag="status-report"):
     """Written to the SSD since modeld counts."""
     expiries: int = 0
     regretted_expiries: int = 0
+    key_file: str = ""
+    """Where the gateway's keys are; empty where it needs none."""
     exists: bool | None = None
     """The next three only for one model (S1-09)."""
     loaded: bool | None = None
