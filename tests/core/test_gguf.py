@@ -124,6 +124,7 @@ def test_header_of_a_tiny_model_has_every_field(tmp_path: Path) -> None:
         has_tool_template=True,
         tensor_count=12,
         tensor_bytes=header.tensor_bytes,
+        embedding_bytes=277 * 288 * 2,
         extent_bytes=size,
     )
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeld.core.entities import ModelStats, State
+from modeld.core.shapes import Measurement
 from modeld.core.stats import (
     MAX_CLOSED_SERVERS,
     MAX_MODELS,
@@ -153,27 +154,47 @@ def test_loads_have_an_end() -> None:
     assert "299" in state.last_loads
 
 
+def seen(memory: int, tokens: int = 8192, **settings: object) -> Measurement:
+    """Return what a server was seen to take."""
+    return Measurement(
+        **{"file_mark": "1:1", "context_tokens": tokens, "memory_bytes": memory} | settings  # type: ignore[arg-type]
+    )
+
+
 @pytest.mark.parametrize("measured", [0, -1, 1000, 1009])
 def test_memory_that_is_no_news_changes_nothing(measured: int) -> None:
     """Resident memory wavers; each wave is not a write."""
-    state = remember_memory(State(), "m", 1000)
+    state = remember_memory(State(), "m", seen(1000))
 
-    assert remember_memory(state, "m", measured) is state
+    assert remember_memory(state, "m", seen(measured)) is state
 
 
-def test_memory_is_the_most_that_was_seen_at_one_context() -> None:
+def test_memory_is_the_most_that_was_seen_of_each_device() -> None:
     """Pages of an idle server leave memory, and come back with the next request."""
-    state = remember_memory(remember_memory(State(), "m", 1000, 8192), "m", 500, 8192)
+    state = remember_memory(State(), "m", seen(1000, gpu_bytes=(10, 20)))
+    state = remember_memory(state, "m", seen(500, gpu_bytes=(30, 5)))
 
-    assert state.models["m"].measured_bytes == 1000
+    assert state.models["m"].measured == (seen(1000, gpu_bytes=(30, 20)),)
 
 
-def test_memory_of_another_context_or_file_is_measured_anew() -> None:
-    """A smaller context needs less; an old peak would refuse loads for ever."""
-    state = remember_memory(remember_memory(State(), "m", 1000, 8192), "m", 500, 4096)
+@pytest.mark.parametrize(
+    "other",
+    [seen(500, 4096), seen(500, file_mark="2:1"), seen(500, arguments="key_type=q8_0")],
+)
+def test_memory_of_another_context_file_or_arguments_is_measured_anew(other: Measurement) -> None:
+    """A smaller cache needs less: an old peak would refuse loads for ever."""
+    state = remember_memory(remember_memory(State(), "m", seen(1000)), "m", other)
 
-    assert state.models["m"].measured_bytes == 500
-    assert remember_memory(state, "m", 90, 4096, file_bytes=7).models["m"].measured_bytes == 90
+    assert state.models["m"].measured == (seen(1000), other)
+
+
+def test_memory_of_a_few_loads_is_remembered_and_no_more() -> None:
+    """The state file stays small, whatever contexts somebody tries."""
+    state = State()
+    for tokens in range(10):
+        state = remember_memory(state, "m", seen(1000, tokens))
+
+    assert [each.context_tokens for each in state.models["m"].measured] == [6, 7, 8, 9]
 
 
 def test_arguments_are_stored_once() -> None:
@@ -203,11 +224,3 @@ def test_total_runtime_never_falls(steps: list[tuple[str, float, bool]]) -> None
         now = state.models.get("m", ModelStats()).total_runtime_seconds
         assert now >= total
         total = now
-
-
-def test_memory_is_remembered_with_its_context() -> None:
-    """The same bytes for another context are news: what they say of the next load differs."""
-    state = remember_memory(State(), "m", 1000, 4096)
-    assert remember_memory(state, "m", 1000, 4096) is state
-
-    assert remember_memory(state, "m", 1000, 8192).models["m"].measured_context_tokens == 8192

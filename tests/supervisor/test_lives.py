@@ -17,6 +17,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.errors import ServerFailed
+from modeld.supervisor import settings
 from tests.supervisor.test_loads import UNTHROTTLED, load, named
 from tests.support.fake_ports import FakeMachine
 from tests.support.running import asynchronous
@@ -260,7 +261,10 @@ async def test_memory_that_was_measured_decides_the_next_time() -> None:
     machine.emit(MemoryMeasured(server_id=machine.server("tool").id, resident_bytes=12345678))
     await machine.settle()
 
-    assert machine.world.stats_of("tool").measured_bytes == 12345678
+    (seen,) = machine.world.stats_of("tool").measured
+    assert seen.memory_bytes == 12345678
+    need = settings.need_of(machine.world, machine.world.models["tool"], ())
+    assert (need.need_bytes, need.source) == (12345678, "measured")
 
 
 @asynchronous

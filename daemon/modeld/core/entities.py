@@ -7,8 +7,12 @@ Nothing here decides, and nothing here touches the machine.
 
 from datetime import datetime
 from enum import StrEnum
+from itertools import zip_longest
 
 from msgspec import Struct, field
+
+from modeld.core.shapes import Measurement, Recurrence
+from modeld.core.usage import Totals
 
 
 class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,15 +34,39 @@ class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
     layers: int = 0
     embedding: int = 0
     feed_forward: int = 0
+    """The widest layer's."""
+    feed_forwards: tuple[int, ...] = ()
+    """One number a layer, where they differ."""
     heads: int = 0
     kv_heads: tuple[int, ...] = ()
     """One number for all layers, or one a layer."""
     key_length: int = 0
     value_length: int = 0
     sliding_window: int = 0
+    sliding_period: int = 0
+    """Every so many layers one sees everything; 0 where the file does not say."""
+    sliding_layers: tuple[bool, ...] = ()
+    """Which layers have the window, where the file says it of each."""
+    sliding_key_length: int = 0
+    sliding_value_length: int = 0
+    """Of layers with the window, where they differ from the others."""
+    shared_kv_layers: int = 0
+    """The last layers, which use the cache of others."""
+    prediction_layers: int = 0
+    """The last layers, which predict further tokens: llama.cpp keeps no cache for them."""
+    is_latent: bool = False
+    """Attention caches one compressed vector a token (MLA), and no values beside it."""
+    indexer_key_length: int = 0
+    """Of the keys by which sparse attention chooses; 0 for none."""
+    recurrence: Recurrence = Recurrence()
     vocabulary: int = 0
     experts: int = 0
     experts_used: int = 0
+    expert_feed_forward: int = 0
+    expert_bytes: int = 0
+    """The part of `tensor_bytes` that is experts' weights."""
+    embedding_bytes: int = 0
+    """The part of it that is the table of tokens, which stays in the machine's memory."""
     tokenizer: str = ""
     has_chat_template: bool = False
     has_tool_template: bool = False
@@ -124,11 +152,11 @@ class ModelStats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: tuple[str, ...] = ()
     """llama-server arguments kept by `load --store`."""
     measured_bytes: int = 0
-    """Resident memory seen on an earlier load."""
+    """The newest of `measured`, as version 0.1 knows it: for a return to that."""
     measured_file_bytes: int = 0
-    """The size of the file then: another file under the same name needs something else."""
     measured_context_tokens: int = 0
-    """The context that it had then; 0 where that isn't known."""
+    measured: tuple[Measurement, ...] = ()
+    """What earlier loads were seen to use, the newest last; a few of them."""
 
 
 class Wear(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,6 +169,14 @@ class Wear(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Models that were loaded again within a week of their expiry."""
     expired_at: dict[str, datetime] = field(default_factory=dict)
     """Model id -> its last expiry, for a week."""
+
+
+class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a daemon has to know of a server that the one before it started."""
+
+    last_used_at: float = 0.0
+    """[monotonic s] Of the boot that the server belongs to."""
+    keep_alive_seconds: float | None = None
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -163,6 +199,10 @@ class State(Struct, frozen=True, kw_only=True):
     counted_seconds: dict[str, float] = field(default_factory=dict)
     """Server id -> the part of its run time that is in its model's total already."""
     wear: Wear = Wear()
+    usage: dict[str, Totals] = field(default_factory=dict)
+    """Model id -> what its requests cost."""
+    kept: dict[str, Kept] = field(default_factory=dict)
+    """Server id -> when it was used last, and how long requests want it kept."""
 
 
 class ServerState(StrEnum):
@@ -224,6 +264,8 @@ class LaunchRecord(Struct, frozen=True, kw_only=True):
     """The part of them that this load alone asked for; None for what is stored."""
     origin: Origin = Origin.OPERATOR
     need_bytes: int = 0
+    need_gpu_bytes: tuple[int, ...] = ()
+    """On each GPU."""
     context_tokens: int = 0
     created_at: datetime
     boot_id: str = ""
@@ -274,12 +316,18 @@ class Server(Struct, frozen=True, kw_only=True):
     """What it loads now: `text_model`, `mmproj_model`, ..."""
     fraction: float = 0.0
     ready_at: float = 0.0
-    """[unix s] 0 before it was ready."""
+    """[monotonic s] When it was ready first, for this daemon; 0 before."""
     last_used_at: float = 0.0
-    """[unix s] The end of its last request, or the moment it became ready."""
+    """[monotonic s] The end of its last request, or the moment it became ready."""
+    asked_at: float = 0.0
+    """[monotonic s] The start of its last request."""
+    keep_alive_seconds: float | None = None
+    """How long the last request that said so wants it kept when idle; negative for ever."""
     in_flight: int = 0
     resident_bytes: int = 0
-    """Measured; 0 when not yet."""
+    """Measured, with the weights that it uses from the page cache; 0 when not yet."""
+    gpu_bytes: tuple[int, ...] = ()
+    """Measured, on each GPU; empty when not yet, or where nobody tells."""
     context_tokens: int = 0
     deadline: float = 0.0
     """[monotonic s] When the present state has lasted too long; 0 for never."""
@@ -302,6 +350,12 @@ class Server(Struct, frozen=True, kw_only=True):
         """The memory to count for it: what was measured, or what it was expected to need."""
         return max(self.resident_bytes, self.record.need_bytes)
 
+    @property
+    def booked_gpu_bytes(self) -> tuple[int, ...]:
+        """The same on each GPU."""
+        pairs = zip_longest(self.gpu_bytes, self.record.need_gpu_bytes, fillvalue=0)
+        return tuple(max(pair) for pair in pairs)
+
 
 class Binary(Struct, frozen=True, kw_only=True):
     """One llama-server program, as its own `--help` and `--version` describe it."""
@@ -313,8 +367,19 @@ class Binary(Struct, frozen=True, kw_only=True):
     """Each spelling of each option -> whether it takes a value."""
     canonical: dict[str, str] = field(default_factory=dict)
     """Each spelling -> the one that stands for all of its meaning: `-c` -> `--ctx-size`."""
+    devices: tuple[str, ...] = ()
+    """The GPUs that it can use, by its own names: `CUDA0`; empty where it uses none."""
     problem: str = ""
     """Why it can't be used; empty when it can."""
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    """One GPU and its own memory."""
+
+    name: str
+    total_bytes: int
+    used_bytes: int = 0
+    """By everything on the machine.  It warns, it never decides."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -323,4 +388,5 @@ class Machine(Struct, frozen=True, kw_only=True):
     memory_bytes: int
     available_bytes: int = 0
     """What the kernel says is free now.  It warns, it never decides."""
+    gpus: tuple[Gpu, ...] = ()
     boot_id: str = ""

@@ -84,6 +84,8 @@ class LoadAsked(Event, frozen=True, kw_only=True):
     names_only: bool = False
     """`--no-load`: start, stop and signal nothing."""
     dry_run: bool = False
+    keep_alive_seconds: float | None = None
+    """How long it is to stay when idle; negative for ever, None where nothing is said."""
     by_program: bool = False
     """Not throttled, and content with what runs already where it names no arguments."""
 
@@ -106,6 +108,12 @@ class UnloadAsked(Event, frozen=True, kw_only=True):
     """Do not wait for requests in flight."""
     idle: bool = False
     """What is idle for longer than its time; nothing where idle models stay."""
+
+
+class ServersAsked(Event, frozen=True, kw_only=True):
+    """Say which servers there are, and how long they stay."""
+
+    request_id: str
 
 
 class NamesAsked(Event, frozen=True, kw_only=True):

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from struct import Struct as Layout
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from modeld.core.entities import Header
 from modeld.core.ggml import FILE_TYPES, TENSOR_TYPES
-from modeld.core.gguf_bytes import INTEGERS, STRING, U32, BadGguf, Cursor, Field, quoted
+from modeld.core.gguf_bytes import BOOLEAN, INTEGERS, STRING, U32, BadGguf, Cursor, Field, quoted
+from modeld.core.shapes import Recurrence
 
 __all__ = ["BadGguf", "read_header"]
 
@@ -23,6 +26,8 @@ MAX_NUMBER = 2**40
 """Beyond any context, width or count that a model can have."""
 MAX_TEXT_CHARACTERS = 256
 
+EXPERTS, EMBEDDING = b"_exps.", b"token_embd.weight"
+"""Which tensors are experts', and which one the table of tokens."""
 _START, _TENSOR = Layout("<4sIQQ"), Layout("<IQ")
 _EXTENTS = tuple(Layout(f"<{count}Q") for count in range(5))
 _SMALLEST_PAIR_BYTES = 8 + 4 + 1
@@ -52,6 +57,8 @@ class _Tensors(NamedTuple):
     """From the start of the data to the end of the last tensor."""
     dominant: str
     """The type that most parameters have."""
+    expert_bytes: int
+    embedding_bytes: int
 
 
 class _Fields:
@@ -88,6 +95,8 @@ class _Fields:
         field = self._fields.get(key.encode())
         if field is None:
             return ()
+        if field.kind == BOOLEAN:
+            return tuple(self._view[field.offset : field.offset + min(field.size, MAX_LAYERS)])
         if field.kind not in INTEGERS:
             raise BadGguf(f"{key} is not a whole number")
         if field.size > MAX_LAYERS:
@@ -98,6 +107,11 @@ class _Fields:
             if not 0 <= value <= MAX_NUMBER:
                 raise BadGguf(f"{key} is {value}, which makes no sense")
         return values
+
+    def varied(self, key: str) -> tuple[int, ...]:
+        """Return the numbers of an array whose elements differ; else the one, or none."""
+        numbers = self.numbers(key)
+        return numbers[:1] if len(set(numbers)) == 1 else numbers
 
     def number(self, key: str) -> int:
         """Return a whole number, the largest where there are several; 0 where it is missing."""
@@ -179,7 +193,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> _Tensors:
     """Return the sum of the tensors that are described here."""
     names: set[bytes] = set()
     parameters: dict[int, int] = {}
-    total_bytes = end = 0
+    total_bytes = end = expert_bytes = embedding_bytes = 0
     for _ in range(count):
         name = cursor.name("tensor name")
         if name in names:
@@ -195,12 +209,15 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> _Tensors:
         elements, size_bytes = _measure(name, extents, kind)
         parameters[kind] = parameters.get(kind, 0) + elements
         total_bytes += size_bytes
+        expert_bytes += size_bytes * (EXPERTS in name)
+        embedding_bytes += size_bytes * (name == EMBEDDING)
         end = max(end, offset + size_bytes)
     if total_bytes > end:
         raise BadGguf(f"its tensors overlap: {total_bytes} bytes of them in {end}")
     dominant = max(parameters, key=lambda kind: parameters[kind], default=None)
     name_of_dominant = "" if dominant is None else TENSOR_TYPES[dominant].name
-    return _Tensors(sum(parameters.values()), total_bytes, end, name_of_dominant)
+    elements = sum(parameters.values())
+    return _Tensors(elements, total_bytes, end, name_of_dominant, expert_bytes, embedding_bytes)
 
 
 def _measure(name: bytes, extents: tuple[int, ...], kind: int) -> tuple[int, int]:
@@ -227,7 +244,7 @@ def _header(fields: _Fields, tensors: _Tensors, count: int, extent_bytes: int) -
     architecture = fields.text("general.architecture")
     heads = fields.number(f"{architecture}.attention.head_count")
     embedding = fields.number(f"{architecture}.embedding_length")
-    kv_heads = fields.numbers(f"{architecture}.attention.head_count_kv")
+    feed_forwards = fields.varied(f"{architecture}.feed_forward_length")
     # llama.cpp's default where the file does not say.
     head_length = embedding // heads if heads else 0
     shard_count = max(1, fields.number("split.count"))
@@ -235,7 +252,7 @@ def _header(fields: _Fields, tensors: _Tensors, count: int, extent_bytes: int) -
     if shard_index >= shard_count:
         raise BadGguf(f"it claims to be shard {shard_index} of {shard_count}, counted from 0")
     template = fields.data("tokenizer.chat_template")
-    return Header(
+    header = Header(
         architecture=architecture,
         name=fields.text("general.name"),
         size_label=fields.text("general.size_label"),
@@ -244,25 +261,66 @@ def _header(fields: _Fields, tensors: _Tensors, count: int, extent_bytes: int) -
         context_tokens=fields.number(f"{architecture}.context_length"),
         layers=fields.number(f"{architecture}.block_count"),
         embedding=embedding,
-        feed_forward=fields.number(f"{architecture}.feed_forward_length"),
+        feed_forward=max(feed_forwards, default=0),
+        feed_forwards=feed_forwards if len(feed_forwards) > 1 else (),
         heads=heads,
-        kv_heads=kv_heads[:1] if len(set(kv_heads)) == 1 else kv_heads,
         key_length=fields.number(f"{architecture}.attention.key_length") or head_length,
         value_length=fields.number(f"{architecture}.attention.value_length") or head_length,
-        sliding_window=fields.number(f"{architecture}.attention.sliding_window"),
         vocabulary=fields.count("tokenizer.ggml.tokens")
         or fields.number(f"{architecture}.vocab_size"),
-        experts=fields.number(f"{architecture}.expert_count"),
-        experts_used=fields.number(f"{architecture}.expert_used_count"),
         tokenizer=fields.text("tokenizer.ggml.model"),
         has_chat_template=bool(template),
         has_tool_template=b"tools" in template or "tokenizer.chat_template.tool_use" in fields,
         kind=_kind(fields, architecture),
         tensor_count=count,
         tensor_bytes=tensors.size_bytes,
+        expert_bytes=tensors.expert_bytes,
+        embedding_bytes=tensors.embedding_bytes,
         extent_bytes=extent_bytes,
         shard_count=shard_count,
         shard_index=shard_index,
+    )
+    return replace(header, **_layers(fields, architecture))
+
+
+def _layers(fields: _Fields, architecture: str) -> dict[str, object]:
+    """Return what the header says of what each layer keeps, by the names of `Header`."""
+    prefix = f"{architecture}.attention"
+    pattern = f"{prefix}.sliding_window_pattern"
+    periodic = not fields.count(pattern)
+    return {
+        "kv_heads": fields.varied(f"{prefix}.head_count_kv"),
+        "sliding_window": fields.number(f"{prefix}.sliding_window"),
+        "sliding_period": fields.number(pattern) if periodic else 0,
+        "sliding_layers": () if periodic else tuple(map(bool, fields.numbers(pattern))),
+        "sliding_key_length": fields.number(f"{prefix}.key_length_swa"),
+        "sliding_value_length": fields.number(f"{prefix}.value_length_swa"),
+        "shared_kv_layers": fields.number(f"{prefix}.shared_kv_layers"),
+        "prediction_layers": fields.number(f"{architecture}.nextn_predict_layers"),
+        "is_latent": bool(fields.number(f"{prefix}.key_length_mla")),
+        "indexer_key_length": fields.number(f"{prefix}.indexer.key_length"),
+        "recurrence": _recurrence(fields, architecture),
+        "experts": fields.number(f"{architecture}.expert_count"),
+        "experts_used": fields.number(f"{architecture}.expert_used_count"),
+        "expert_feed_forward": fields.number(f"{architecture}.expert_feed_forward_length"),
+    }
+
+
+def _recurrence(fields: _Fields, architecture: str) -> Recurrence:
+    """Return the shape of layers that keep a state of fixed size."""
+    keys = {
+        "convolution": "ssm.conv_kernel",
+        "inner": "ssm.inner_size",
+        "state": "ssm.state_size",
+        "groups": "ssm.group_count",
+        "wkv_head": "wkv.head_size",
+        "token_shifts": "token_shift_count",
+        "short_convolution": "shortconv.l_cache",
+        "kda_head": "kda.head_dim",
+        "attention_interval": "full_attention_interval",
+    }
+    return Recurrence(
+        **{name: fields.number(f"{architecture}.{key}") for name, key in keys.items()}
     )
 
 

@@ -24,7 +24,7 @@ million; stepping over four takes a third of a second."""
 U32, U64 = Layout("<I"), Layout("<Q")
 _ARRAY_START = Layout("<IQ")
 
-STRING, ARRAY = 8, 9
+BOOLEAN, STRING, ARRAY = 7, 8, 9
 INTEGERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}
 """GGUF's value types that are whole numbers, as the struct module writes them."""
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

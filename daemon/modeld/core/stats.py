@@ -10,16 +10,20 @@ cap, so that the state file stays small for ever.  Nothing is judged here; see `
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from msgspec.structs import replace
 
 from modeld.core.entities import ModelStats, State
+from modeld.core.shapes import Measurement
 
 MAX_TIMESTAMPS = 100
 """S0-26: so recent counts saturate there."""
 MAX_MODELS = 10_000
 MAX_CLOSED_SERVERS = 64
 MAX_LAST_LOADS = 256
+MAX_MEASUREMENTS = 4
+"""Of each model: loads with other contexts or arguments need other memory."""
 REGRET_SECONDS = 7 * 86_400.0
 """An expired model that is loaded again within it was expired too early."""
 MEMORY_STEP = 0.01
@@ -128,34 +132,41 @@ def note_load(state: State, port: str, now: float) -> State:
     return replace(state, last_loads=loads)
 
 
-def remember_memory(
-    state: State,
-    model_id: str,
-    resident_bytes: int,
-    context_tokens: int = 0,
-    *,
-    file_bytes: int = 0,
-) -> State:
+def remember_memory(state: State, model_id: str, seen: Measurement) -> State:
     """
     Return the state with the memory that a server of the model was seen to use.
 
-    The most counts: pages of an idle server leave memory and come back with the next request.
+    One measurement is kept for each file, context and set of arguments, of the last few.  The
+    most counts: pages of an idle server leave memory and come back with the next request.
     """
     stats = state.models.get(model_id, ModelStats())
-    same = (context_tokens, file_bytes) == (
-        stats.measured_context_tokens,
-        stats.measured_file_bytes,
-    )
-    grown = resident_bytes - stats.measured_bytes > stats.measured_bytes * MEMORY_STEP
-    if resident_bytes <= 0 or (same and not grown):
+    before = next((each for each in stats.measured if _is_same_load(each, seen)), None)
+    if seen.memory_bytes <= 0:
         return state
+    if before is not None:
+        gpus = zip_longest(before.gpu_bytes, seen.gpu_bytes, fillvalue=0)
+        pairs = [(before.memory_bytes, seen.memory_bytes), *gpus]
+        if not any(new - old > old * MEMORY_STEP for old, new in pairs):
+            return state
+        most = [max(pair) for pair in pairs]
+        seen = replace(seen, memory_bytes=most[0], gpu_bytes=tuple(most[1:]))
+    others = [each for each in stats.measured if not _is_same_load(each, seen)]
+    kept = (*others, seen)[-MAX_MEASUREMENTS:]
+    size = seen.file_mark.partition(":")[0]
     stats = replace(
         stats,
-        measured_bytes=resident_bytes,
-        measured_context_tokens=context_tokens,
-        measured_file_bytes=file_bytes,
+        measured_bytes=seen.memory_bytes,
+        measured_file_bytes=int(size) if size.isdecimal() else 0,
+        measured_context_tokens=seen.context_tokens,
+        measured=kept,
     )
     return _with(state, model_id, stats)
+
+
+def _is_same_load(one: Measurement, other: Measurement) -> bool:
+    """Whether two measurements are of the same file, context and arguments."""
+    left = (one.file_mark, one.context_tokens, one.arguments)
+    return left == (other.file_mark, other.context_tokens, other.arguments)
 
 
 def uses_within(stats: ModelStats, days: float, now: float) -> int:

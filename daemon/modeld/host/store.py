@@ -27,6 +27,7 @@ from msgspec.structs import replace
 
 from modeld.core.entities import ModelStats, State
 from modeld.core.events import StateNotSaved, StateSaved
+from modeld.core.usage import Totals
 from modeld.supervisor.ports import Emit, Loaded
 
 NAME = "stats.json"
@@ -300,8 +301,11 @@ def _state(data: bytes) -> State:
         last_loads={port: _utc(time) for port, time in state.last_loads.items()},
     )
     counts = [state.generation]
+    for one in state.models.values():
+        counts += [one.total_uses, one.measured_bytes]
+        counts += [count for seen in one.measured for count in (seen.memory_bytes, *seen.gpu_bytes)]
     counts += [
-        count for one in state.models.values() for count in (one.total_uses, one.measured_bytes)
+        getattr(one, name) for one in state.usage.values() for name in Totals.__struct_fields__
     ]
     if any(abs(count) > MAX_COUNT for count in counts):
         raise _Damaged(f"it has a number beyond {MAX_COUNT}")

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from modeld.core import lifecycle
-from modeld.core.backoff import after_death
-from modeld.core.entities import Exit, LaunchRecord, Server, ServerState
+from modeld.core.entities import Exit, Kept, LaunchRecord, Server, ServerState
 from modeld.core.events import (
     MemoryMeasured,
     RequestEnded,
@@ -24,8 +23,9 @@ from modeld.core.events import (
     SlotsSeen,
 )
 from modeld.core.lifecycle import Action, Trigger
-from modeld.core.stats import count_runtime, remember_memory
-from modeld.supervisor import settings
+from modeld.core.stats import count_runtime
+from modeld.supervisor import memory, settings
+from modeld.supervisor.deaths import keep_last_words, note, note_death
 from modeld.supervisor.explain import describe
 from modeld.supervisor.promises import keep_promise
 from modeld.supervisor.saving import Saver
@@ -55,7 +55,13 @@ class Lives:
         )
         world.servers[record.server_id] = Server(record=record, deadline=deadline)
         world.last_records[record.model_id] = record
-        self._note("server-starting", record, f"starting {record.model_name}", tier=record.tier)
+        note(
+            self._world,
+            "server-starting",
+            record,
+            f"starting {record.model_name}",
+            tier=record.tier,
+        )
         # background copies from the same disk hold still while it loads
         world.ports.copier.yield_to_load(record.model_path, True)
         world.ports.servers.start(record)
@@ -69,8 +75,16 @@ class Lives:
         world.last_records[server.record.model_id] = server.record
         world.ports.probe.watch(server.record)
 
-    def stop(self, server_id: str, because: str, *, drain: bool) -> None:
-        """Have a server end, after what it answers now or at once."""
+    def stop(self, server_id: str, because: str, *, drain: bool, patient: bool = False) -> None:
+        """
+        Have a server end, after what it answers now or at once.
+
+        Args:
+            server_id: Which.
+            because: Why; the first reason counts.
+            drain: Whether it finishes what it answers, for as long as `servers.drain_seconds`.
+            patient: For as long as it takes, since nobody asked for its end; a stall ends it too.
+        """
         world = self._world
         server = world.servers.get(server_id)
         if server is None:
@@ -79,20 +93,39 @@ class Lives:
             world.servers[server_id] = replace(server, stopping_because=because)
         drain = drain and bool(server.in_flight)
         self._apply(server_id, Trigger.DRAIN if drain else Trigger.STOP)
-
-    def forget_deaths(self, model_id: str | None) -> None:
-        """Forget how a model died, or all: it was unloaded on purpose, and is not started again."""
-        if model_id is None:
-            self._world.deaths.clear()
-        else:
-            self._world.deaths.pop(model_id, None)
+        after = world.servers[server_id]
+        if after.state is ServerState.DRAINING and (patient or not after.deadline):
+            deadline = world.ports.clock.monotonic() + world.config.servers.drain_seconds
+            world.servers[server_id] = replace(after, deadline=0.0 if patient else deadline)
 
     def touch(self, server_id: str) -> None:
         """Count a server as used now."""
         server = self._world.servers.get(server_id)
         if server is not None:
-            now = self._world.ports.clock.now()
+            now = self._world.ports.clock.monotonic()
             self._world.servers[server_id] = replace(server, last_used_at=now)
+
+    def keep(self, server_id: str, keep_alive_seconds: float | None) -> None:
+        """Remember for how long a server is wanted, unless nothing is said of that."""
+        world = self._world
+        server = world.servers.get(server_id)
+        if server is None or keep_alive_seconds in {None, server.keep_alive_seconds}:
+            return
+        world.servers[server_id] = replace(server, keep_alive_seconds=keep_alive_seconds)
+        self.remember()
+
+    def remember(self) -> None:
+        """Have the state say what the next daemon has to know of the servers."""
+        world = self._world
+        kept = {
+            server.id: Kept(
+                last_used_at=server.last_used_at, keep_alive_seconds=server.keep_alive_seconds
+            )
+            for server in world.servers.values()
+            if server.ready_at
+        }
+        if kept != world.state.kept:
+            self._saver.observe(replace(world.state, kept=kept))
 
     # --- events ------------------------------------------------------------------------------
 
@@ -118,12 +151,12 @@ class Lives:
         server = world.servers.get(event.server_id)
         if server is None or server.state is not ServerState.LOADING:
             return
-        now = world.ports.clock.now()
+        now = world.ports.clock.monotonic()
         world.servers[server.id] = replace(
             server,
             fraction=1.0,
             ready_at=now,
-            last_used_at=now,
+            last_used_at=server.last_used_at or now,
             context_tokens=event.context_tokens or server.record.context_tokens,
         )
         world.ports.probe.unwatch(server.id)
@@ -139,7 +172,10 @@ class Lives:
         keep_promise(self._world, server.id)
         if not server.in_flight:
             self._world.motions[server.id] = Motion(self._world.ports.clock.monotonic())
-        self._world.servers[server.id] = replace(server, in_flight=server.in_flight + 1)
+        now = self._world.ports.clock.monotonic()
+        self._world.servers[server.id] = replace(
+            server, in_flight=server.in_flight + 1, asked_at=now
+        )
 
     def on_request_moved(self, event: RequestMoved) -> None:
         """Bytes came."""
@@ -155,8 +191,9 @@ class Lives:
             return
         in_flight = max(0, server.in_flight - 1)
         world.servers[server.id] = replace(
-            server, in_flight=in_flight, last_used_at=world.ports.clock.now()
+            server, in_flight=in_flight, last_used_at=world.ports.clock.monotonic()
         )
+        self.keep(server.id, event.keep_alive_seconds)
         if in_flight:
             self.on_request_moved(RequestMoved(server_id=server.id))
         else:
@@ -176,20 +213,12 @@ class Lives:
         server = world.servers.get(event.server_id)
         if server is None:
             return
-        world.servers[server.id] = replace(server, resident_bytes=event.resident_bytes)
+        world.servers[server.id] = memory.measured(world, server, event)
         if server.state is ServerState.LOADING:
             if event.resident_bytes > server.resident_bytes:
                 self._apply(server.id, Trigger.PROGRESS)
         elif server.state is ServerState.READY:
-            model_id = server.record.model_id
-            model = world.models.get(model_id)
-            after = remember_memory(
-                world.state,
-                model_id,
-                event.resident_bytes,
-                server.context_tokens,
-                file_bytes=model.size_bytes if model is not None else 0,
-            )
+            after = memory.learned(world, world.servers[server.id])
             if after is not world.state:
                 self._saver.observe(after)
 
@@ -201,7 +230,7 @@ class Lives:
             world.ports.servers.forget(event.server_id)
             return None
         self._count(server, event.exit)
-        self._keep_last_words(server.record.model_id, event.exit)
+        keep_last_words(world, server.record.model_id, event.exit)
         self._apply(server.id, Trigger.EXITED)
         gone = world.servers.pop(server.id)
         world.promises.pop(server.id, None)
@@ -211,11 +240,11 @@ class Lives:
             world.ports.copier.yield_to_load(server.record.model_path, False)
         cause = describe(event.exit)
         if gone.stopping_because:
-            self._note("server-stopped", gone.record, f"{gone.record.model_name} is unloaded: "
-                       f"{gone.stopping_because}")  # fmt: skip
+            text = f"{gone.record.model_name} is unloaded: {gone.stopping_because}"
+            note(world, "server-stopped", gone.record, text)
             if not gone.stopping_because.startswith((STALLED, STUCK)):
                 return gone
-        self._note_death(gone, event.exit, gone.stopping_because or cause)
+        note_death(world, gone, event.exit, gone.stopping_because or cause)
         return gone
 
     # --- time --------------------------------------------------------------------------------
@@ -238,6 +267,7 @@ class Lives:
         """Put the run time so far of all servers into the state: a heartbeat, or the end."""
         for server in tuple(self._world.servers.values()):
             self._count(server, None)
+        self.remember()
 
     def _note_stuck(self, server: Server) -> None:
         """Remember why a server is killed that never became ready."""
@@ -260,8 +290,9 @@ class Lives:
                 world.servers[server_id] = replace(
                     server, stopping_because=server.stopping_because or because
                 )
-                self._note("server-stalled", server.record, f"{server.record.model_name} {because}",
-                           priority=3, in_flight=server.in_flight)  # fmt: skip
+                text = f"{server.record.model_name} {because}"
+                note(world, "server-stalled", server.record, text, priority=3,
+                     in_flight=server.in_flight)  # fmt: skip
                 self._apply(server_id, Trigger.STALLED)
                 world.motions.pop(server_id, None)
             elif still >= patience / LOOKS_A_STALL <= now - motion.looked_at:
@@ -298,22 +329,27 @@ class Lives:
             case ServerState.READY:
                 took = self._world.ports.clock.now() - record.created_at.timestamp()
                 text = f"{name} is ready" + ("" if after.adopted else f" in {took:.1f} s")
-                self._note("server-ready", record, text, seconds=round(took, 3))
+                note(self._world, "server-ready", record, text, seconds=round(took, 3))
             case ServerState.DRAINING:
-                self._note("server-draining", record, f"{name} finishes {after.in_flight} requests")
+                text = f"{name} finishes {after.in_flight} requests: {after.stopping_because}"
+                note(self._world, "server-draining", record, text)
             case ServerState.KILLING:
-                self._note("server-killed", record, f"{name} is killed: it was {before.state} "
-                           "for too long", priority=4)  # fmt: skip
+                text = f"{name} is killed: it was {before.state} for too long"
+                note(self._world, "server-killed", record, text, priority=4)
             case ServerState.UNREAPABLE:
                 pid = after.process.pid if after.process else 0
                 text = (
                     f"{name} (pid {pid}) survives SIGKILL, reading {record.model_path}; "
                     "its memory stays booked"
                 )
-                self._note("server-unreapable", record, text, priority=2)
+                note(self._world, "server-unreapable", record, text, priority=2)
             case _:
-                self._note(
-                    "server-state", record, f"{name} is {after.state} ({trigger})", priority=7
+                note(
+                    self._world,
+                    "server-state",
+                    record,
+                    f"{name} is {after.state} ({trigger})",
+                    priority=7,
                 )
 
     def _count(self, server: Server, ended: Exit | None) -> None:
@@ -337,62 +373,11 @@ class Lives:
         if after is not state:
             self._saver.observe(after)
 
-    def _keep_last_words(self, model_id: str, ended: Exit) -> None:
-        """Keep the end of a log that goes with its server, for whoever asks why it died."""
-        kept = self._world.last_words
-        kept.pop(model_id, None)
-        kept[model_id] = ended.lines
-        if len(kept) > MAX_LAST_WORDS:
-            del kept[next(iter(kept))]
-
-    def _note_death(self, server: Server, ended: Exit, cause: str) -> None:
-        """Remember a death that nobody ordered, and decide whether to start again."""
-        world = self._world
-        record, now = server.record, world.ports.clock.monotonic()
-        was_ready = bool(server.ready_at)
-        healthy = world.ports.clock.now() - server.ready_at if was_ready else 0.0
-        deaths = after_death(
-            world.deaths.get(record.model_id),
-            now,
-            max(0.0, healthy),
-            cause=cause,
-            restart=was_ready and ended.how != "oom-kill" and not world.stopping,
-        )
-        world.deaths[record.model_id] = deaths
-        if deaths.given_up:
-            what = f"given up after {len(deaths.at)} deaths in 10 min"
-        elif deaths.restart:
-            what = f"next start in {format_duration(deaths.retry_at - now)}"
-        else:
-            what = "not started again by itself"
-        self._note("server-failed", record, f"{record.model_name} died: {cause}; {what}",
-                   priority=3, how=ended.how, code=ended.code, deaths=len(deaths.at))  # fmt: skip
-
-    def _note(
-        self,
-        event: str,
-        record: LaunchRecord,
-        message: str,
-        *,
-        priority: int = 6,
-        **fields: str | float,
-    ) -> None:
-        self._world.ports.journal.record(
-            event,
-            message,
-            priority=priority,
-            model=record.model_name,
-            instance=record.server_id,
-            **fields,
-        )
-
 
 STALLED = "moved none of"
 STUCK = "made no progress"
 """How the reason begins when a server is stopped because it hangs: that is a death too."""
 SERVING = frozenset({ServerState.READY, ServerState.DRAINING})
-MAX_LAST_WORDS = 16
-"""Of how many models the log of a server that is gone is kept."""
 
 
 def utc(seconds: float) -> datetime:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from modeld.core.entities import FoundFile, Header
 from modeld.host.scan.answer import PROCESSOR_SECONDS, Answer
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Grows whenever headers are read differently."""
 MAX_ABSENT = 2000
 """Files that are remembered while their disk is not there."""

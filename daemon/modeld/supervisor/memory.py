@@ -1,0 +1,50 @@
+"""
+What servers were seen to take, and what is learned from it.
+
+A measurement is booked at once and remembered for the same file, context and arguments.  How
+much that is, `modeld.core.fit` says; whoever measures is a port.
+"""
+
+from msgspec.structs import replace
+
+from modeld.core.demand import read_demand
+from modeld.core.entities import Server, ServerState, State
+from modeld.core.events import MemoryMeasured
+from modeld.core.fit import taken_bytes, weights_and_rest
+from modeld.core.shapes import Measurement
+from modeld.core.stats import remember_memory
+from modeld.supervisor import settings
+from modeld.supervisor.world import World
+
+
+def measured(world: World, server: Server, event: MemoryMeasured) -> Server:
+    """Return a server with what it was seen to take."""
+    model = world.models.get(server.record.model_id)
+    taken = event.resident_bytes
+    if server.state is ServerState.READY and model is not None and not _is_on_gpus(server, event):
+        known = settings.known_of(world, model, server.record.arguments)
+        weights, rest = weights_and_rest(model, known)
+        taken = taken_bytes(event.resident_bytes, event.private_bytes, weights, rest)
+    return replace(server, resident_bytes=taken, gpu_bytes=event.gpu_bytes)
+
+
+def learned(world: World, server: Server) -> State:
+    """Return the state that remembers what a server was seen to take, or the same one."""
+    record = server.record
+    mark = ":".join(record.file_mark.rsplit(":", 2)[-2:])
+    if not mark:  # a record of an older daemon: nobody knows what file it was
+        return world.state
+    demand = read_demand(record.arguments, world.binary, record.context_tokens)
+    seen = Measurement(
+        file_mark=mark,
+        context_tokens=record.context_tokens,
+        arguments=demand.key,
+        memory_bytes=server.resident_bytes,
+        gpu_bytes=server.gpu_bytes,
+    )
+    return remember_memory(world.state, record.model_id, seen)
+
+
+def _is_on_gpus(server: Server, event: MemoryMeasured) -> bool:
+    """Whether some of the weights lie where resident memory does not show them."""
+    return any(event.gpu_bytes) or any(server.record.need_gpu_bytes)
