@@ -504,6 +504,29 @@ def test_drain_lets_an_answer_finish_and_takes_no_more() -> None:
     run(main)
 
 
+def test_drain_answers_the_next_request_of_an_open_connection_and_closes_it_then() -> None:
+    """A client without pause would meet a connection that closes under it: a failed request."""
+
+    async def main() -> None:
+        with short_directory() as directory:
+            door = FakeDoor()
+            door.add("tiny")
+            door.serve("tiny", f"{directory}/s.sock")
+            async with ScriptedServer(f"{directory}/s.sock"), running(door) as house:
+                async with opened(house, house.chat()) as raw:
+                    assert (await raw.reply()).headers.get("connection") != "close"
+                    draining = asyncio.ensure_future(house.gateway.drain(5))
+                    await asyncio.sleep(0)
+                    await raw.send(house.chat())
+                    reply = await raw.reply()
+                    await draining
+
+                assert reply.status == 200
+                assert reply.headers["connection"] == "close"
+
+    run(main)
+
+
 def test_drain_is_bounded() -> None:
     """A server that never answers must not hold the end of the daemon."""
 

@@ -17,7 +17,7 @@ from typing import cast
 from modeld.errors import ModeldError
 from modeld.gateway.guard import Guard, Visitor, preflight
 from modeld.gateway.hall import Hall
-from modeld.gateway.http import Answer, Problem, RequestReader, ResponseWriter
+from modeld.gateway.http import Answer, Problem, RequestHead, RequestReader, ResponseWriter
 from modeld.gateway.relay import Exchange
 from modeld.gateway.table import Call, Relayed, Row, problem_of
 
@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
         self._visitor: Visitor | None = None
         self._row: Row | None = None
         self._argument = ""
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Following | None = None
         self._task: asyncio.Task[None] | None = None
         self._taken_bytes = 0
         self._is_answering = False
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
                 )
             )
             return
-        if has_room and not self._hall.is_closing:
+        if has_room:
             return
         if self._hall.is_crowded:
             self.drop()
@@ -120,10 +120,10 @@ class Connection(asyncio.Protocol):
         head = self._reader.head
         assert head is not None, "called with a head"
         assert self._visitor is not None, "nobody else is listened to"
-        self.writer = ResponseWriter(head, common=self._hall.common)
+        self._begin_answer(head, self._hall.common)
         cors = self._guard.admit(head, self._visitor)
         if cors:
-            self.writer = ResponseWriter(head, common=self._hall.common + cors)
+            self._begin_answer(head, self._hall.common + cors)
             answer = preflight(head)
             if answer is not None:
                 self._finish_with(answer)
@@ -133,6 +133,11 @@ class Connection(asyncio.Protocol):
         if head.expects_continue and not self._reader.is_complete:
             self.write(_CONTINUE)
         return True
+
+    def _begin_answer(self, head: RequestHead, common: bytes) -> None:
+        self.writer = ResponseWriter(head, common=common)
+        if self._hall.is_closing:
+            self.writer.keep_alive = False
 
     def _expect_body(self) -> None:
         self._wait(self._hall.limits.body_idle_seconds)
@@ -160,12 +165,17 @@ class Connection(asyncio.Protocol):
             clock=relay.clock,
             begin_load=relay.begin_load,
             unload=relay.unload,
+            config=relay.config,
         )
         if isinstance(row.action, Relayed):
             self._exchange = Exchange(relay, self, row, call)
             self._exchange.start()
             return
         try:
+            if isinstance(row.action, Followed):
+                self._exchange = following = Following(self, self._hall.following)
+                following.start(row.action, call)
+                return
             answer = row.action.answer(call)
         except Problem as problem:
             self._finish_with(self._words(problem))
@@ -252,10 +262,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def close_when_idle(self) -> None:
-        """Close now if nothing is being answered; else the end of the answer does."""
+    def say_goodbye(self) -> None:
+        """Close with the next answer, or with the present one."""
         self.writer.keep_alive = False
-        if self.is_waiting:
+
+    def close_if_idle(self) -> None:
+        """Close now, unless a request has begun to come or is being answered."""
+        if self.is_waiting and not self._reader.has_begun:
             self.drop()
 
     def expire(self) -> None:

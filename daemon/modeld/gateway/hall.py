@@ -37,8 +37,11 @@ class Present(Protocol):
     def expire(self) -> None:
         """End what took longer than its deadline."""
 
-    def close_when_idle(self) -> None:
-        """End after what is being answered."""
+    def say_goodbye(self) -> None:
+        """End with the next answer, or with the present one."""
+
+    def close_if_idle(self) -> None:
+        """End now, unless a request has begun to come or is being answered."""
 
     def drop(self) -> None:
         """Close at once."""

@@ -14,7 +14,7 @@ from email.utils import formatdate
 
 from modeld.config.schema import Gateway as Settings
 from modeld.errors import AddressInUse, ConfigInvalid
-from modeld.gateway import anthropic, management, native, ollama, openai
+from modeld.gateway import anthropic, management, measures, native, ollama, openai
 from modeld.gateway.connection import Connection
 from modeld.gateway.guard import Address, Guard, Limits, check_reach, parse_address
 from modeld.gateway.hall import Hall
@@ -32,12 +32,15 @@ ROWS: tuple[Row, ...] = (
     *belonging(("ollama",), ollama.ROWS),
     *belonging(("llamacpp",), native.ROWS),
     *management.ROWS,
+    *measures.ROWS,
 )
 """Every route; a dialect adds its own here."""
 SPOKEN: dict[str, Dialect] = {"/api/": ollama.OLLAMA, "/v1/messages": anthropic.ANTHROPIC}
 """What is spoken below a path that has no row."""
 BACKLOG = 512
 DRAIN_POLL_SECONDS = 0.02
+LAST_CALL_SECONDS = 0.25
+"""For the next request of a client that works without pause."""
 CLOSE_POLLS = 50
 """For the transports to tell that they are closed."""
 
@@ -121,16 +124,17 @@ class Gateway:
         return ("gateway.listen",) if config.listen != old.listen else ()
 
     async def drain(self, seconds: float) -> None:
-        """Stop accepting, let what is being answered finish within `seconds`, close everything."""
+        """
+        Stop accepting, let what is being answered finish within `seconds`, close everything.
+
+        A connection between two requests stays a moment: the next may be on its way already, and
+        is answered, so that no client meets a connection that closes under it.
+        """
         self._hall.is_closing = True
         for listener in self._listeners:
             if listener.server is not None:
                 listener.server.close()
-        deadline = self._clock.monotonic() + seconds
-        for connection in tuple(self._hall.connections):
-            connection.close_when_idle()
-        while self._hall.connections and self._clock.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        await self._let_finish(self._clock.monotonic() + seconds)
         for connection in tuple(self._hall.connections):
             connection.drop()
         self._relay.leave()
@@ -144,6 +148,16 @@ class Gateway:
         if self._pulse is not None:
             self._pulse.cancel()
         self._listeners.clear()
+
+    async def _let_finish(self, deadline: float) -> None:
+        last_call = min(deadline, self._clock.monotonic() + LAST_CALL_SECONDS)
+        for connection in tuple(self._hall.connections):
+            connection.say_goodbye()
+        while self._hall.connections and (now := self._clock.monotonic()) < deadline:
+            if now >= last_call:
+                for connection in tuple(self._hall.connections):
+                    connection.close_if_idle()
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     def _beat(self) -> None:
         """Once a second: the date, the deadlines, the idle connections to servers."""
