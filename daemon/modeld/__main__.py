@@ -7,7 +7,6 @@ The only place that reads the environment, and the only one that decides an exit
 import argparse
 import asyncio
 import contextlib
-import glob
 import logging
 import os
 import signal
@@ -19,17 +18,18 @@ from pathlib import Path
 import uvloop
 from msgspec import Struct
 
-from modeld.config.load import Source, expand, load, paths_to_read
+from modeld.config.load import Loaded, expand
 from modeld.config.schema import Config
 from modeld.core.events import ConfigRead, Event, ReloadAsked, StopAsked, Tick
 from modeld.errors import ConfigInvalid, ModeldError
 from modeld.gateway.server import Gateway
 from modeld.host.clock import SystemClock
+from modeld.host.config_files import ConfigFiles
 from modeld.host.copy import FileCopier, PageReader
 from modeld.host.directories import check_socket, prepare_runtime, take_lock
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
-from modeld.host.keys import KeyFile
+from modeld.host.keys import KeyFile, read_keys
 from modeld.host.notify import ServiceManager, listen_fds
 from modeld.host.probe import ServerProbe
 from modeld.host.scan import FileScanner
@@ -37,6 +37,7 @@ from modeld.host.scenarios import ScenarioFolders
 from modeld.host.servers.direct import DirectServers
 from modeld.host.store import FileStore
 from modeld.host.watch import FolderWatcher
+from modeld.rpc.configuration import answer_alone
 from modeld.rpc.handlers import LOOKS, Handlers, decoder
 from modeld.rpc.server import RpcServer
 from modeld.supervisor.loop import Supervisor
@@ -57,9 +58,7 @@ SCENARIO_FOLDERS = (_PACKAGE / "scenarios", _PACKAGE.parents[1] / "etc" / "scena
 class Settings(Struct, frozen=True, kw_only=True):
     """What the command line and the environment say."""
 
-    config_files: tuple[str, ...]
-    config_is_explicit: bool
-    overrides: tuple[str, ...]
+    files: ConfigFiles
     environment: dict[str, str]
     home: str
     runtime: str
@@ -72,15 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; return its exit status."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     settings = _settings(options, os.environ)
+    if options.answer:
+        sys.stdout.buffer.write(answer_alone(sys.stdin.buffer.read(), settings.files))
+        return 0
     try:
-        config = read_config(settings)
+        loaded = read_config(settings)
         if options.check:
-            print("the configuration is valid")
+            print("the configuration is valid", *loaded.notes, sep="\n")
             return 0
         check_socket(socket_path(settings.environment, os.getuid()))
         prepare_runtime(settings.runtime)
         with take_lock(settings.runtime):
-            return uvloop.run(_serve(settings, config))
+            return uvloop.run(_serve(settings, loaded))
     except ModeldError as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
@@ -102,6 +104,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override one key"
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    # for modelctl, where no daemon runs: one question about the configuration, on stdin
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"modeld {VERSION}")
     return parser.parse_args(arguments)
 
@@ -111,9 +115,13 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     state = environment.get("XDG_STATE_HOME") or f"{home}/.local/state"
     cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
     return Settings(
-        config_files=tuple(paths_to_read(environment, home, options.config)),
-        config_is_explicit=bool(options.config or environment.get("MODELD_CONFIG")),
-        overrides=tuple(options.set),
+        files=ConfigFiles(
+            dict(environment),
+            home=home,
+            explicit=options.config,
+            overrides=tuple(options.set),
+            look_beside=lambda config: _look_beside(config, home),
+        ),
         environment=dict(environment),
         home=home,
         runtime=runtime_directory(environment, os.getuid()),
@@ -123,28 +131,27 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     )
 
 
-def read_config(settings: Settings) -> Config:
+def _look_beside(config: Config, home: str) -> None:
+    """
+    Look at the files that a configuration names.
+
+    Raises:
+        ConfigInvalid: One has mistakes.
+    """
+    if config.gateway.key_file:
+        read_keys(expand(config.gateway.key_file, home))
+
+
+def read_config(settings: Settings) -> Loaded:
     """
     Read the configuration files, and the file of keys that they name.
 
     Raises:
         ConfigInvalid: They have mistakes, all told at once; or a file can't be read.
     """
-    sources = []
-    for pattern in settings.config_files:
-        # only the names in modeld.d are a pattern; a file that is named must be there
-        found = sorted(glob.glob(pattern)) if "*" in pattern else [pattern]  # noqa: PTH207
-        for name in found:
-            try:
-                sources.append(Source(path=name, text=Path(name).read_text(encoding="utf-8")))
-            except FileNotFoundError as error:
-                if settings.config_is_explicit:
-                    raise ConfigInvalid(f"{name} does not exist") from error
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigInvalid(f"{name}: {error}", hint="is it a text file?") from error
-    config = load(sources, settings.environment, settings.overrides).config
-    settings.keys.read(_key_file(settings, config))
-    return config
+    loaded = settings.files.read()
+    settings.keys.read(_key_file(settings, loaded.config))
+    return loaded
 
 
 def _key_file(settings: Settings, config: Config) -> str:
@@ -155,8 +162,9 @@ def _keys(settings: Settings, config: Config) -> tuple[bytes, ...]:
     return settings.keys.keys(_key_file(settings, config))
 
 
-async def _serve(settings: Settings, config: Config) -> int:
+async def _serve(settings: Settings, loaded: Loaded) -> int:
     """Build everything, serve until told to stop, and return the exit status."""
+    config = loaded.config
     loop = asyncio.get_running_loop()
     holder: list[Supervisor] = []
 
@@ -168,8 +176,10 @@ async def _serve(settings: Settings, config: Config) -> int:
     holder.append(supervisor)
     supervisor.world.pid = os.getpid()
     supervisor.world.device_environment = settings.environment
+    supervisor.world.config_origins = loaded.origins
+    supervisor.world.config_notes = loaded.notes
     inherited = listen_fds(settings.environment, os.getpid())
-    handlers = Handlers(supervisor, ScenarioFolders(SCENARIO_FOLDERS))
+    handlers = Handlers(supervisor, ScenarioFolders(SCENARIO_FOLDERS), settings.files)
     rpc = RpcServer(handlers, decoder(), ports.journal, LOOKS)
     gateway = Gateway(supervisor, config.gateway, ports.clock, keys=_keys(settings, config))
     _handle_signals(loop, supervisor, gateway)
@@ -181,9 +191,12 @@ async def _serve(settings: Settings, config: Config) -> int:
             lambda new: gateway.reconfigure(new.gateway, _keys(settings, new))
         )
         supervisor.world.gateway_addresses = tuple(gateway.addresses)
+        supervisor.world.present = lambda: (gateway.connections, gateway.waiting)
         descriptor = next(iter(inherited.get("rpc", [])), None)
         rpc.start(socket_path(settings.environment, os.getuid()), descriptor)
         ports.notify.ready()
+        for note in loaded.notes:
+            ports.journal.record("config-unused", note)
         where = ", ".join(gateway.addresses) or "no gateway"
         ports.journal.record("started", f"modeld {VERSION} serves ({ports.servers.kind}, {where})")
         await supervisor.wait_finished()
@@ -281,7 +294,13 @@ def _reread(
 
     def read() -> ConfigRead:
         try:
-            return ConfigRead(request_id=request_id, config=read_config(settings))
+            loaded = read_config(settings)
+            return ConfigRead(
+                request_id=request_id,
+                config=loaded.config,
+                origins=loaded.origins,
+                notes=loaded.notes,
+            )
         except ModeldError as error:
             return ConfigRead(request_id=request_id, config=None, error=error)
         except Exception as error:  # noqa: BLE001 (a bug there must not leave a reload unanswered)

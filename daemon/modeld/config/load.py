@@ -69,6 +69,11 @@ class Loaded(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     """Sentences on what was set and has no effect."""
 
+    @classmethod
+    def built_in(cls) -> "Loaded":
+        """Return what there is without any file, variable or option."""
+        return cls(config=Config(), origins={})
+
 
 def paths_to_read(environment: Mapping[str, str], home: str, explicit: str | None) -> list[str]:
     """

@@ -359,6 +359,10 @@ class ConfigRead(Event, frozen=True, kw_only=True):
     request_id: str
     config: object | None
     """A `modeld.config.schema.Config`; None when it is invalid (core does not import config)."""
+    origins: dict[str, str] = {}
+    """Key -> where it was set."""
+    notes: tuple[str, ...] = ()
+    """What was set and has no effect."""
     error: ModeldError | None = None
 
 

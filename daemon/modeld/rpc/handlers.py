@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
-from modeld.errors import Busy, Inactive, TimedOut
-from modeld.rpc import history
+from modeld.errors import Inactive, TimedOut
+from modeld.rpc import configuration, following, history
 from modeld.rpc.server import Send
 from modeld.rpc.simulation import Library, Simulations, known
 from modeld.supervisor import views
@@ -30,11 +30,10 @@ from modeld.wire import load as load_messages
 from modeld.wire import models as model_messages
 from modeld.wire import names as name_messages
 from modeld.wire import simulate as simulation_messages
+from modeld.wire import usage as usage_messages
 from modeld.wire.codec import Header
 from modeld.wire.common import Names, Selector
 
-MAX_SUBSCRIPTIONS = 64
-"""Each keeps one of the places for requests until its client leaves."""
 REFRESH_SECONDS = 10.0
 """How long `list --refresh` waits for the disks."""
 
@@ -48,6 +47,7 @@ class Call:
     request_id: str
     send: Send
     simulations: Simulations
+    files: configuration.Files
 
 
 Function = Callable[[Call], Awaitable[Struct]]
@@ -136,6 +136,11 @@ async def import_history(call: Call) -> Struct:
 async def reload(call: Call) -> Struct:
     """Read the configuration again."""
     return await call.supervisor.ask(ev.ReloadAsked(request_id=call.request_id))
+
+
+async def configure(call: Call) -> Struct:
+    """Tell of the configuration, or of what another one would do."""
+    return await configuration.answer(call.request, call.files, call.supervisor.world)
 
 
 async def wait(call: Call) -> Struct:
@@ -281,6 +286,13 @@ async def rank(call: Call) -> Struct:
     return call.supervisor.cache_asks.rank(only)
 
 
+async def usage(call: Call) -> Struct:
+    """Tell what requests cost."""
+    selector, world = call.request.selector, call.supervisor.world
+    only = views.choose(world, selection(selector)).id if selector is not None else ""
+    return call.supervisor.counting.report(only)
+
+
 async def simulate(call: Call) -> Struct:
     """Tell what would become of a scenario."""
     return await call.simulations.simulate(call.request, known(call.supervisor))
@@ -293,22 +305,7 @@ async def list_scenarios(call: Call) -> Struct:
 
 async def subscribe(call: Call) -> Struct:
     """Send events as they happen, until the client leaves."""
-    ask: daemon_messages.Subscribe = call.request
-    journal = call.supervisor.world.ports.journal
-    for event in journal.recent(ask.backlog) if ask.backlog else ():
-        call.send(event)
-    if not ask.follow:
-        return load_messages.Done()
-    if call.supervisor.subscriptions >= MAX_SUBSCRIPTIONS:
-        raise Busy(f"{MAX_SUBSCRIPTIONS} programs follow the events already", retry_after_s=10)
-    call.supervisor.subscriptions += 1
-    unsubscribe = journal.subscribe(call.send)
-    try:
-        await asyncio.get_running_loop().create_future()
-    finally:
-        call.supervisor.subscriptions -= 1
-        unsubscribe()
-    raise AssertionError("a subscription ends by being cancelled")
+    return await following.follow(call.request, call.supervisor, call.send)
 
 
 HANDLERS: dict[type[Struct], Function] = {
@@ -330,17 +327,20 @@ HANDLERS: dict[type[Struct], Function] = {
     cache_messages.ChangeCache: change_cache,
     cache_messages.VerifyCache: verify_cache,
     cache_messages.AskRank: rank,
+    usage_messages.AskUsage: usage,
     simulation_messages.Simulate: simulate,
     simulation_messages.ListScenarios: list_scenarios,
     daemon_messages.AskVersion: version,
     daemon_messages.Reload: reload,
     daemon_messages.Subscribe: subscribe,
     daemon_messages.AskLogs: logs,
+    **dict.fromkeys(configuration.REQUESTS, configure),
 }
 
 
 LOOKS: frozenset[type[Struct]] = frozenset(
     {
+        *configuration.REQUESTS,
         model_messages.ListModels,
         model_messages.Show,
         model_messages.Ps,
@@ -356,6 +356,7 @@ LOOKS: frozenset[type[Struct]] = frozenset(
         cache_messages.ShowCache,
         cache_messages.PlanCache,
         cache_messages.AskRank,
+        usage_messages.AskUsage,
     }
 )
 """Requests that change nothing: they may be handled twice, and their answers are large."""
@@ -370,11 +371,16 @@ def decoder() -> "msgspec.msgpack.Decoder[Struct]":
 class Handlers:
     """Handles every request with one supervisor."""
 
-    def __init__(self, supervisor: Supervisor, scenarios: Library) -> None:
+    def __init__(
+        self, supervisor: Supervisor, scenarios: Library, files: configuration.Files
+    ) -> None:
         self._supervisor = supervisor
+        self._files = files
         self._simulations = Simulations(scenarios)
 
     async def __call__(self, request: Struct, header: Header, send: Send) -> Struct:
         """Handle one request."""
         function = HANDLERS[type(request)]
-        return await function(Call(self._supervisor, request, header.id, send, self._simulations))
+        return await function(
+            Call(self._supervisor, request, header.id, send, self._simulations, self._files)
+        )

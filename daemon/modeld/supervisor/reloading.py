@@ -42,6 +42,7 @@ class Reloading:
         old, new = world.config, event.config
         changed = changes(old, new)
         world.config = new
+        world.config_origins, world.config_notes = event.origins, event.notes
         for listener in world.on_config:
             listener(new)
         if old.storage != new.storage:

@@ -188,6 +188,10 @@ class World:
     routes: Routes = field(default_factory=lambda: Routes(problem=LOOKING))
     limits: tuple[Row, ...] = ()
     """The user's own table of what models can do."""
+    config_origins: dict[str, str] = field(default_factory=dict)
+    """Key -> where it was set; what is not there is built in."""
+    config_notes: tuple[str, ...] = ()
+    """What was set and has no effect."""
     on_config: list[Callable[[Config], object]] = field(default_factory=list)
     """Called with every new configuration: for the doors, which read their own part."""
     on_load_failed: list[Callable[[str, ModeldError], object]] = field(default_factory=list)

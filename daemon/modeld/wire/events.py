@@ -23,12 +23,15 @@ df8c62e17685442c9d8fd9313554f740 5 slow-start        the start goes on in the ba
 6899e01951014efba9eb860980d9e671 6 stopped           modeld ends
 0bcae52937034e9db3d2c9db79bd99a4 6 config-reloaded   the configuration was read again
 c98c83dcb8f141ada92b6de5ce5194c2 3 config-invalid    a new configuration was refused
+163c6cfa78e440609a7663ee2b0b4881 5 config-unused     something was set and has no effect
 6de746b35eca4af0a311237a438031c1 6 scan-finished     the models on disk are others than before
 b58f5cea5f3647cea20ce1ee29272fbc 7 folder-changed    something below a model folder changed
 d4271cd7f09a4da88720314d2df931ad 5 folder-polled     a model folder can't be watched, only looked at
 865df491133346c2ac1a1e4d3fef9102 4 folder-missing    a model folder is not there, or can't be read
 c40250ed3a564a54be0fd8e614818f8a 4 load-failed       a load was begun, and its server died
 afc9bdcc191f4b08abcef19a08f26e0a 4 load-refused      a load was accepted, and then given up
+6e3bc81a1d7d401b9db301b2f89bf976 4 load-retried      a load ran out of memory, is tried again
+60222ab2d7a3417f99622725e0dd75ad 5 preload-skipped   what is to be loaded at the start is unknown
 0cb6ea3ec77349fea36ee1dbeac62b51 5 refused           a request was refused, and why
 fe3b204b1bf54bf0a73af1346e9870e8 6 server-starting   a llama-server is started
 dd1f7afbf30d4b91bfbedd0a95047b2a 6 server-ready      a model can be asked
