@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeld.units import format_bytes, format_duration, parse_bytes, parse_duration
+from modeld.units import format_bytes, format_duration, parse_bytes, parse_duration, parse_keep_alive
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,29 @@ def test_duration_is_shown_in_at_most_two_units(seconds: float, text: str) -> No
 def test_shown_size_is_close_to_what_it_came_from(count: int) -> None:
     """Rounding must not change the order of things."""
     assert abs(parse_bytes(format_bytes(count)) - count) <= max(count * 0.06, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("0s", 0), ("300", 300), ("5m", 300), ("1h30m", 5400), ("1.5h", 5400), ("1d", 86400),
+     ("500ms", 0.5), ("-1", -1), ("-1m", -60), ("+2s", 2), (".5s", 0.5), ("10\u00b5s", 1e-5)],
+)  # fmt: skip
+def test_keep_alive_is_read_in_all_its_forms(text: str, seconds: float) -> None:
+    """Ollama's clients use every one of them."""
+    assert parse_keep_alive(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "-", "m", "soon", "5 m", "1 2", "5m3", "--1", "1e3", "9" * 99])
+def test_keep_alive_that_is_none_is_refused(text: str) -> None:
+    """A model that stays by a guess costs somebody memory."""
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_keep_alive(text)
+
+
+@given(st.text("0123456789.-+hmsn\u00b5 x\u0663", max_size=12))
+def test_keep_alive_is_a_duration_or_refused(text: str) -> None:
+    """Never a bug: clients write it."""
+    try:
+        assert isinstance(parse_keep_alive(text), float)
+    except ValueError as error:
+        assert "is no duration" in str(error)

@@ -20,6 +20,12 @@ _SECONDS = {
     "M": 30 * 86400.0,
     "y": 365 * 86400.0,
 }
+# As Go writes durations, which Ollama's clients send, and days.
+_STAY = re.compile(
+    r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d)?", re.ASCII
+)
+_SMALL_SECONDS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6}
+_MAX_STAY_LETTERS = 64
 GIB = 1024**3
 MIB = 1024**2
 
@@ -65,6 +71,26 @@ def parse_duration(text: str) -> float:
     if position != len(text) or not text:
         raise ValueError(f"not a duration: {text!r} (write 30s, 5m, 1h30m or a number of seconds)")
     return seconds
+
+
+def parse_keep_alive(text: str) -> float:
+    """
+    Return the seconds that a model is to stay, as `keep_alive` says it; negative for ever.
+
+    `300`, `5m`, `1h30m` and `1.5h` as durations, `0` for not at all, `-1` or `-1m` for ever.
+
+    Raises:
+        ValueError: `text` is none of these.
+    """
+    sign = -1.0 if text.startswith("-") else 1.0
+    rest = text[1:] if text[:1] in {"-", "+"} else text
+    parts = _STAY.findall(rest[:_MAX_STAY_LETTERS])
+    # a number without a unit stands alone
+    is_whole = "".join(number + unit for number, unit in parts) == rest
+    if not is_whole or not parts or (len(parts) > 1 and not all(unit for _, unit in parts)):
+        raise ValueError(f"{text[:_MAX_STAY_LETTERS]!r} is no duration, as 5m or 300 is")
+    seconds = {**_SECONDS, **_SMALL_SECONDS}
+    return sign * sum(float(number) * seconds[unit or "s"] for number, unit in parts)
 
 
 def format_duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from modeld.core.events import RequestEnded, RequestStarted
 from modeld.errors import DoesNotFit, ServerFailed
 from modeld.gateway import translation
 from modeld.gateway.guard import Limits
+from modeld.wire.models import ServerRow
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, opened, run, running, short_directory, until
 from tests.support.tiny_engine import tiny_engine
@@ -45,9 +47,15 @@ def door_to(path: str) -> FakeDoor:
     door = FakeDoor()
     model = door.add("tiny", "nick", "tiny:latest")
     header = replace(model.header, has_chat_template=True, has_tool_template=True)
-    door.routes = replace(door.routes, models={model.id: replace(model, header=header)})
+    door.change(replace(model, header=header))
     door.serve("tiny", path, context_tokens=4096)
     return door
+
+
+def speechless(door: FakeDoor) -> None:
+    """Make a model known whose template has no tools."""
+    model = door.add("plain")
+    door.change(replace(model, header=replace(model.header, has_chat_template=True)))
 
 
 @asynccontextmanager
@@ -228,6 +236,8 @@ def test_client_lists_shows_and_sees_what_runs() -> None:
     async def main() -> None:
         async with running(door_to("/x.sock")) as house:
             house.door.add("big")
+            row = ServerRow(server_id="s1", name="tiny", id="tiny", state="ready", left_seconds=90)
+            house.door.rows = [row]
             tags = (await client(house).list()).models
             loaded = (await client(house).ps()).models
             shown = await client(house).show("nick")
@@ -239,6 +249,7 @@ def test_client_lists_shows_and_sees_what_runs() -> None:
             assert len(tags[1].digest) == 64
             assert [(m.name, m.size, m.context_length) for m in loaded] == [("tiny", 1000, 4096)]
             assert loaded[0].expires_at is not None
+            assert 80 < loaded[0].expires_at.timestamp() - time.time() <= 90
             assert shown.modelinfo is not None
             assert shown.modelinfo["general.architecture"] == "llama"
             assert shown.modelinfo["llama.context_length"] == 512
@@ -439,8 +450,8 @@ def test_an_empty_prompt_that_keeps_nothing_unloads(keep_alive: float | str) -> 
     run(main)
 
 
-def test_a_model_that_is_not_kept_goes_after_its_answer() -> None:
-    """Not before: the loop must have heard of the end."""
+def test_the_loop_hears_with_the_end_how_long_a_model_is_kept() -> None:
+    """It decides then, when nothing else is in flight."""
 
     async def main() -> None:
         async with scripted() as (house, server):
@@ -449,8 +460,10 @@ def test_a_model_that_is_not_kept_goes_after_its_answer() -> None:
             parts = [part async for part in stream]
 
             assert parts[-1].done_reason == "stop"
-            await until(lambda: house.door.unloaded == ["tiny"])
-            assert house.door.in_flight() == {}
+            await until(lambda: house.door.in_flight() == {})
+            ends = [each for each in house.door.events if isinstance(each, RequestEnded)]
+            assert [each.keep_alive_seconds for each in ends] == [0]
+            assert house.door.unloaded == []
 
     run(main)
 
@@ -491,7 +504,7 @@ def test_a_wrong_request_is_told_in_ollama_s_words(
 
     async def main() -> None:
         async with scripted() as (house, server):
-            house.door.add("plain")
+            speechless(house.door)
             got, answer = await post(house, path, body)
 
             assert (got, set(json.loads(answer))) == (status, {"error"})
@@ -506,7 +519,7 @@ def test_a_model_without_tools_is_told_so_that_clients_try_without() -> None:
 
     async def main() -> None:
         async with scripted() as (house, _):
-            house.door.add("plain")
+            speechless(house.door)
             with pytest.raises(ollama.ResponseError, match="model does not support tools"):
                 await client(house).chat("plain", MESSAGES, tools=[WEATHER])
 

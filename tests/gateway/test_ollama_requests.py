@@ -11,43 +11,6 @@ from modeld.gateway import ollama_requests as requests
 from modeld.gateway.http import Problem
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        (0, 0),
-        (300, 300),
-        (1.5, 1.5),
-        (-1, -1),
-        ("0", 0),
-        ("0s", 0),
-        ("300", 300),
-        ("5m", 300),
-        ("1h30m", 5400),
-        ("1.5h", 5400),
-        ("500ms", 0.5),
-        ("-1", -1),
-        ("-1m", -60),
-        ("+2s", 2),
-        (".5s", 0.5),
-        ("10\u00b5s", 1e-5),
-    ],
-)
-def test_keep_alive_is_read_in_all_its_forms(
-    value: float | str | None, seconds: float | None
-) -> None:
-    """Clients use every one of them."""
-    assert requests.keep_alive_seconds(value) == pytest.approx(seconds)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text("0123456789.-+hmsn\u00b5 x\u0663", max_size=12))
-def test_keep_alive_is_a_duration_or_refused(text: str) -> None:
-    """Never a bug."""
-    with contextlib.suppress(Problem):
-        assert isinstance(requests.keep_alive_seconds(text), float)
-
-
 @pytest.mark.parametrize("body", [b'{"keep_alive":true}', b'{"keep_alive":[1]}', b"[]", b"{"])
 def test_what_makes_no_sense_is_refused(body: bytes) -> None:
     """With 400, before any model is loaded."""

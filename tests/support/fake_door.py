@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from modeld.config.schema import Config
 from modeld.core.entities import Header, Location, Model, ServerState
 from modeld.core.events import (
     Event,
@@ -15,11 +16,14 @@ from modeld.core.events import (
     RequestEnded,
     RequestMoved,
     RequestStarted,
+    ServersAsked,
     UnloadAsked,
 )
 from modeld.errors import UnknownName
 from modeld.supervisor.door import OnProgress, Route, Routes
+from modeld.supervisor.guide import Prospect, guide
 from modeld.wire.load import Loaded, Unloaded
+from modeld.wire.models import ServerRow, Servers
 from modeld.wire.names import Named
 
 Loader = Callable[[LoadAsked, OnProgress | None], Awaitable[None]]
@@ -45,6 +49,10 @@ class FakeDoor:
 
     def __init__(self) -> None:
         self.routes = Routes()
+        self.config = Config()
+        """What routing goes by: see `configure`."""
+        self.prospects: dict[str, Prospect] = {}
+        """By model id, where it matters how a model would be loaded."""
         self._changed = asyncio.Event()
         self.events: list[Event] = []
         self.asked: list[LoadAsked] = []
@@ -53,6 +61,8 @@ class FakeDoor:
         self.nicknames: set[str] = set()
         """Those that were given through it."""
         self.loader: Loader | None = None
+        self.rows: list[ServerRow] = []
+        """What it says of its servers to whoever asks."""
 
     def add(self, name: str, *names: str, model_id: str = "") -> Model:
         """Make a model known, under its name and these."""
@@ -62,7 +72,25 @@ class FakeDoor:
             index[word] = (*index.get(word, ()), added.id)
         models = {**self.routes.models, added.id: added}
         self.routes = replace(self.routes, index=index, models=models)
+        self.configure(self.config)
         return added
+
+    def change(self, changed: Model) -> None:
+        """Put another model in the place of one with its id."""
+        self.routes = replace(self.routes, models={**self.routes.models, changed.id: changed})
+        self.configure(self.config)
+
+    def configure(self, config: Config) -> None:
+        """Have requests routed as this says."""
+        self.config = config
+        known = [
+            (each, self.prospects.get(each.id, Prospect())) for each in self.routes.models.values()
+        ]
+        self.routes = replace(
+            self.routes,
+            default_model=config.models.default,
+            guide=guide(config, known, self.routes.index),
+        )
 
     def serve(
         self, name: str, socket_path: str, server_id: str = "s1", context_tokens: int = 0
@@ -95,7 +123,7 @@ class FakeDoor:
 
     def default(self, name: str) -> None:
         """Set what answers a request that names no model."""
-        self.routes = replace(self.routes, default_model=name)
+        self.configure(replace(self.config, models=replace(self.config.models, default=name)))
 
     def publish(self, routes: Routes) -> None:
         """Put others in place of the routes, and wake who waits for that."""
@@ -117,6 +145,8 @@ class FakeDoor:
             return self._unload(event)
         if isinstance(event, NamesAsked):
             return self._name(event)
+        if isinstance(event, ServersAsked):
+            return Servers(servers=tuple(self.rows))
         assert isinstance(event, LoadAsked)
         assert self.loader is not None, "nobody expected a load"
         self.asked.append(event)

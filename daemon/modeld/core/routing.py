@@ -64,6 +64,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     model_id: str
     route: str
     """`rule:1`, `heuristic:code`, `heuristic:short`, `role:code`, `profile:code` or `default`."""
+    name: str = ""
+    """What the configuration calls the model, which may be a variant; empty where a score chose."""
     profile: str = ""
     """Whose options the request gets; empty for none."""
     pattern: str = ""
@@ -91,11 +93,19 @@ class Ask(Struct, frozen=True, kw_only=True):
     """What it needs on top of what its profile wants."""
 
 
+class _Named(Struct, frozen=True):
+    """A model that the configuration names."""
+
+    name: str
+    model_id: str
+
+
 class _Choice(Struct, frozen=True, kw_only=True):
     """What a profile decided, whatever the request says."""
 
     model_id: str
     profile: str
+    name: str = ""
     steps: tuple[Step, ...]
     candidates: tuple[Considered, ...] = ()
 
@@ -158,10 +168,10 @@ class Router:
         return self._by_words(ask, is_unnamed=not name, explain=explain)
 
     def _by_role(self, role: str) -> Decision:
-        model_id = self._roles.get(role)
-        if model_id is not None:
-            step = Step(f"role {role}", f"is {model_id}")
-            return Decision(model_id=model_id, route=f"role:{role}", steps=(step,))
+        named = self._roles.get(role)
+        if named is not None:
+            step = Step(f"role {role}", f"is {named.model_id}")
+            return _by_name(named, f"role:{role}", (step,))
         name = self._settings.roles.get(role, "")
         raise UnknownModel(
             f"model '{role}' not found: no model has the name, and the role is "
@@ -222,12 +232,7 @@ class Router:
                 steps.append(Step(f"rule {number}", f"fits, and '{rule.model}' is not there"))
             else:
                 steps.append(Step(f"rule {number}", f"{rule.pattern!r} fits"))
-                return Decision(
-                    model_id=target,
-                    route=f"rule:{number}",
-                    pattern=rule.pattern,
-                    steps=tuple(steps),
-                )
+                return _by_name(target, f"rule:{number}", steps, pattern=rule.pattern)
         return self._by_heuristics(text, steps) if self._settings.heuristics else None
 
     def _by_heuristics(self, text: str, steps: list[Step]) -> Decision | None:
@@ -235,24 +240,24 @@ class Router:
             name = self._settings.roles.get(role)
             if name is None:
                 continue
-            model_id = self._roles[role]
-            if model_id is None:
+            named = self._roles[role]
+            if named is None:
                 steps.append(Step(f"role {role}", f"'{name}' is not there"))
                 continue
             steps.append(Step(f"role {role}", why))
-            return Decision(model_id=model_id, route=route, steps=tuple(steps))
+            return _by_name(named, route, steps)
         return None
 
     def _by_default(self, steps: list[Step]) -> Decision | None:
         name = self._settings.default_model
         if not name:
             return None
-        model_id = self._named(name)
-        if model_id is None:
+        named = self._named(name)
+        if named is None:
             steps.append(Step("models.default", f"'{name}' is not there"))
             return None
-        steps.append(Step("models.default", f"is {model_id}"))
-        return Decision(model_id=model_id, route="default", steps=tuple(steps))
+        steps.append(Step("models.default", f"is {named.model_id}"))
+        return _by_name(named, "default", steps)
 
     # --- profiles -----------------------------------------------------------------------------
 
@@ -274,10 +279,12 @@ class Router:
             profile = PROFILES[name]
             override = self._settings.overrides.get(name)
             if override:
-                model_id = self._find(override)
-                if model_id is not None:
-                    steps.append(Step(f"profile {name}", f"its override is {model_id}"))
-                    return _Choice(model_id=model_id, profile=name, steps=tuple(steps))
+                named = self._find(override)
+                if named is not None:
+                    steps.append(Step(f"profile {name}", f"its override is {named.model_id}"))
+                    return _Choice(
+                        model_id=named.model_id, name=override, profile=name, steps=tuple(steps)
+                    )
                 steps.append(Step(f"profile {name}", f"its override '{override}' is not there"))
             candidates = self.candidates(profile, capabilities)
             best = candidates[0] if candidates else None
@@ -301,14 +308,14 @@ class Router:
 
     # --- names --------------------------------------------------------------------------------
 
-    def _named(self, name: str) -> str | None:
-        """Return the id that a name or a role means; real names come first."""
+    def _named(self, name: str) -> _Named | None:
+        """Return the model that a name or a role means; real names come first."""
         found = self._find(name)
         return found if found is not None or name not in ROLES else self._roles.get(name)
 
-    def _find(self, name: str) -> str | None:
+    def _find(self, name: str) -> _Named | None:
         ids = self._index.get(name) or self._index.get(f"{name}:latest") or ()
-        return ids[0] if len(ids) == 1 else None
+        return _Named(name, ids[0]) if len(ids) == 1 else None
 
     def warnings(self) -> tuple[str, ...]:
         """Return what is configured and is not there now; it may come."""
@@ -326,9 +333,16 @@ class Router:
         )
 
 
+def _by_name(named: _Named, route: str, steps: Sequence[Step], *, pattern: str = "") -> Decision:
+    return Decision(
+        model_id=named.model_id, name=named.name, route=route, pattern=pattern, steps=tuple(steps)
+    )
+
+
 def _decision(choice: _Choice, before: tuple[Step, ...]) -> Decision:
     return Decision(
         model_id=choice.model_id,
+        name=choice.name,
         route=f"profile:{choice.profile}",
         profile=choice.profile,
         steps=before + choice.steps,

@@ -8,7 +8,7 @@ where in a message a URL is only talked about: what a tool was called with, and 
 import msgspec
 from msgspec import Struct
 
-from modeld.gateway import fields
+from modeld.gateway import fields, tasks
 from modeld.gateway.http import Problem
 from modeld.gateway.openai import sign_of_life
 from modeld.gateway.table import Call, Dialect, Relayed, Row, Wanted
@@ -71,7 +71,13 @@ def _passed_on(path: str) -> Row:
         if isinstance(found.system, list):
             fields.refuse_links(found.system, _PROSE)
         return Wanted(
-            model=found.model or "", is_stream=bool(found.stream), path=path, body=call.body
+            model=found.model or "",
+            is_stream=bool(found.stream),
+            path=path,
+            body=call.body,
+            task=tasks.of_chat(call.body),
+            has_tools=fields.has_tools(found),
+            keep_alive_seconds=fields.keep_alive_seconds(found),
         )
 
     return Row(method="POST", path=path, dialect=ANTHROPIC, action=Relayed(prepare))

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from modeld.gateway.http import Body, Problem
+from modeld.units import parse_keep_alive
 
 _MAX_INT = 2**31 - 1
 """llama-server reads counts as C ints, and wraps silently."""
@@ -45,7 +46,10 @@ class Checked(Struct, kw_only=True):
 
     model: str | None = None
     stream: bool | None = None
+    keep_alive: float | str | None = None
+    """Ollama's, in every dialect: how long the model is to stay.  No server minds it."""
     messages: list[Message] = []
+    tools: msgspec.Raw = msgspec.Raw(b"null")
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
     n_cmpl: Annotated[int, Meta(ge=1, le=64)] | None = None
     n_discard: Count = None
@@ -68,6 +72,7 @@ class Checked(Struct, kw_only=True):
 
 
 Fields = TypeVar("Fields", bound=Checked)
+_NO_TOOLS = re.compile(rb"null|\[\s*\]")
 _LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|file:|http)", re.IGNORECASE)
 PROSE = frozenset(("text", "refusal", "thinking", "reasoning"))
 """Keys whose values are read, not followed; a dialect may have more of them."""
@@ -103,6 +108,29 @@ def read(
         if isinstance(message.content, list):
             refuse_links(message.content, prose)
     return fields
+
+
+def has_tools(fields: Checked) -> bool:
+    """Return whether a request offers any tool; unread, for it may offer many."""
+    return _NO_TOOLS.match(fields.tools) is None
+
+
+def keep_alive_seconds(fields: Checked) -> float | None:
+    """
+    Return for how long a model is to stay after its answer; negative for ever, None for unsaid.
+
+    Numbers are seconds; words are durations, such as `5m`, `1h30m` or `-1m`.
+
+    Raises:
+        Problem: 400, it is neither.
+    """
+    value = fields.keep_alive
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_keep_alive(value)
+    except ValueError as error:
+        raise Problem(400, f"invalid keep_alive: {error}") from None
 
 
 def refuse_links(parts: list[object], prose: frozenset[str] = PROSE) -> None:

@@ -10,9 +10,12 @@ one back but never a file.  No sockets here.
 import itertools
 from typing import Final
 
+from msgspec.structs import replace
+
 from modeld.core.events import NameChange, NamesAsked, Selection
 from modeld.errors import UnknownName
 from modeld.gateway import ollama_requests as requests
+from modeld.gateway.fields import keep_alive_seconds
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.ollama_answers import (
     SIGN_OF_LIFE,
@@ -22,8 +25,18 @@ from modeld.gateway.ollama_answers import (
     embeddings,
     error_line,
 )
-from modeld.gateway.ollama_models import alive, find, running, show, tags, version
+from modeld.gateway.ollama_models import (
+    Found,
+    alive,
+    choose,
+    find,
+    running,
+    show,
+    tags,
+    version,
+)
 from modeld.gateway.table import Call, Dialect, Local, Relayed, Row, Wanted
+from modeld.gateway.tasks import last_words
 from modeld.gateway.translation import Instead
 
 CHAT_PATH: Final = "/v1/chat/completions"
@@ -46,6 +59,7 @@ OLLAMA = Dialect(
     stream_type=b"application/x-ndjson",
     stream_error=error_line,
     sign_of_life=sign_of_life,
+    white_space=SIGN_OF_LIFE,
 )
 
 
@@ -55,30 +69,29 @@ OLLAMA = Dialect(
 def chat(call: Call) -> Wanted:
     """Prepare a turn of a chat."""
     ask = requests.read_chat(call.body)
-    model = find(call, ask.model)
-    if ask.tools and not model.header.has_tool_template:
-        # what follows the name is what clients look for before they try again without tools
-        raise Problem(400, f"{model.name}: the model does not support tools")
-    teller = Teller(ask.model or model.name, call.clock, is_chat=True)
+    found = choose(call, ask.model, lambda: _last_words(ask), has_tools=bool(ask.tools))
+    teller = Teller(_told(ask, found), call.clock, is_chat=True)
     if not ask.messages:
-        return _instead(ask, teller)
-    return _relayed(ask, teller, (CHAT_PATH, requests.chat_body(ask)))
+        return _instead(ask, teller, found)
+    wanted = _relayed(ask, teller, found, (CHAT_PATH, requests.chat_body(ask)))
+    return replace(wanted, has_tools=bool(ask.tools))
 
 
 def generate(call: Call) -> Wanted:
     """Prepare an answer to a prompt."""
     ask = requests.read_generate(call.body)
-    model = find(call, ask.model)
+    found = choose(call, ask.model, lambda: ask.prompt)
+    model = found[0]
     if ask.suffix:
         raise Problem(400, f"{model.name} does not support insert")
     if ask.template:
         raise Problem(400, "the template of a model is its file's; requests can't replace it")
-    teller = Teller(ask.model or model.name, call.clock, is_chat=False)
+    teller = Teller(_told(ask, found), call.clock, is_chat=False)
     if not ask.prompt and not ask.images:
-        return _instead(ask, teller)
+        return _instead(ask, teller, found)
     if ask.raw or not (model.header.has_chat_template or ask.images):
-        return _relayed(ask, teller, ("/v1/completions", requests.raw_body(ask)))
-    return _relayed(ask, teller, (CHAT_PATH, requests.prompt_body(ask)))
+        return _relayed(ask, teller, found, ("/v1/completions", requests.raw_body(ask)))
+    return _relayed(ask, teller, found, (CHAT_PATH, requests.prompt_body(ask)))
 
 
 def embed(call: Call) -> Wanted:
@@ -96,7 +109,7 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
     ask.stream = False
     model = find(call, ask.model)
     teller = Teller(ask.model or model.name, call.clock, is_chat=False)
-    seconds = requests.keep_alive_seconds(ask.keep_alive)
+    seconds = keep_alive_seconds(ask)
     if not ask.texts:
         instead = Instead(is_load=True, body=lambda: embeddings(teller, (), 0, is_single=is_single))
         return Wanted(
@@ -117,27 +130,42 @@ def _embedded(call: Call, *, is_single: bool) -> Wanted:
     )
 
 
-def _relayed(ask: requests.Ask, teller: Teller, to: tuple[str, bytes]) -> Wanted:
+def _told(ask: requests.Ask, found: Found) -> str:
+    """Return what the answer calls its model: what it was called, unless it was chosen."""
+    model, decision = found
+    return ask.model if ask.model and decision is None else model.name
+
+
+def _last_words(ask: requests.Chat) -> str:
+    return last_words((turn.role, turn.content) for turn in reversed(ask.messages))
+
+
+def _relayed(ask: requests.Ask, teller: Teller, found: Found, to: tuple[str, bytes]) -> Wanted:
     path, body = to
     return Wanted(
         model=ask.model or "",
+        decision=found[1],
         is_stream=ask.is_stream,
         path=path,
         body=body,
         translator=lambda: Words(teller),
-        keep_alive_seconds=requests.keep_alive_seconds(ask.keep_alive),
+        loading_words=lambda _name, text, _now: teller.words("", text, (), None),
+        keep_alive_seconds=keep_alive_seconds(ask),
     )
 
 
-def _instead(ask: requests.Ask, teller: Teller) -> Wanted:
-    is_load = requests.keep_alive_seconds(ask.keep_alive) != 0
+def _instead(ask: requests.Ask, teller: Teller, found: Found) -> Wanted:
+    seconds = keep_alive_seconds(ask)
+    is_load = seconds != 0
     reason = "load" if is_load else "unload"
     return Wanted(
         model=ask.model or "",
+        decision=found[1],
         is_stream=ask.is_stream,
         path="",
         body=b"",
         instead=Instead(is_load=is_load, body=lambda: teller.acted(reason)),
+        keep_alive_seconds=seconds,
     )
 
 

@@ -5,18 +5,24 @@ Templates and licences stay in the files.  Nothing here loads a model, or keeps 
 """
 
 import hashlib
+import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import Struct
 
 from modeld.core.entities import Model, ServerState
+from modeld.core.events import ServersAsked
+from modeld.core.routing import Decision, is_choice
 from modeld.errors import UnknownModel
+from modeld.gateway import destination
 from modeld.gateway import ollama_requests as requests
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.table import Call
 from modeld.supervisor.door import Routes
+from modeld.wire.models import ServerRow, Servers
 
 VERSION: Final = "0.12.6"
 """Of the API that is spoken here; clients refuse numbers below 0.6.4."""
@@ -27,6 +33,10 @@ _ENCODERS: Final = frozenset(
 )
 """Architectures that only embed."""
 _encoder = msgspec.json.Encoder()
+_numbers = itertools.count(1)
+
+
+Found = tuple[Model, Decision | None]
 
 
 def find(call: Call, name: str | None) -> Model:
@@ -37,14 +47,28 @@ def find(call: Call, name: str | None) -> Model:
         Problem: 400 without a name, 404 without a model.
         Ambiguous: Several have the name.
     """
-    routes = call.door.routes
-    name = name or routes.default_model
-    if not name:
-        raise Problem(400, "model is required")
+    return choose(call, name, None)[0]
+
+
+def choose(
+    call: Call, name: str | None, task: Callable[[], str] | None, *, has_tools: bool = False
+) -> Found:
+    """
+    Return the model that is meant or chosen, and how it was chosen; otherwise as `find`.
+
+    Args:
+        call: The request.
+        name: As given.
+        task: Returns what the request is about; None where that chooses no model.
+        has_tools: The request offers tools.
+    """
     try:
-        return routes.find(name)
+        return destination.find(call.door.routes, call, name or "", task, has_tools=has_tools)
     except UnknownModel as error:
-        raise Problem(404, f"model '{name}' not found", code=str(error.code)) from None
+        text = error.message if is_choice(name or "") else f"model '{name}' not found"
+        raise Problem(404, text, code=str(error.code)) from None
+    except Problem as problem:
+        raise Problem(problem.status, f"model is required ({problem.message})") from None
 
 
 class _Details(Struct, frozen=True, kw_only=True):
@@ -107,9 +131,12 @@ def tags(call: Call) -> Answer:
     return Answer(body=_encoder.encode({"models": [_tag(routes, model) for model in models]}))
 
 
-def running(call: Call) -> Answer:
-    """List the models that are loaded."""
-    routes = call.door.routes
+async def running(call: Call) -> Answer:
+    """List the models that are loaded, with the time when each goes if nobody asks it."""
+    asked = ServersAsked(request_id=f"ollama-ps-{next(_numbers)}")
+    servers = cast("Servers", await call.door.ask(asked))
+    rows = {row.server_id: row for row in servers.servers}
+    routes, now = call.door.routes, call.clock.now()
     found = [
         _Running(
             name=_shown_name(routes, model),
@@ -117,7 +144,7 @@ def running(call: Call) -> Answer:
             size=model.size_bytes,
             digest=_digest(model),
             details=_details(model),
-            expires_at=NEVER,
+            expires_at=_expiry(rows.get(route.server_id), now),
             size_vram=0,
             context_length=route.context_tokens,
         )
@@ -125,6 +152,13 @@ def running(call: Call) -> Answer:
         if route.state is ServerState.READY and (model := routes.models.get(model_id))
     ]
     return Answer(body=_encoder.encode({"models": found}))
+
+
+def _expiry(row: ServerRow | None, now: float) -> datetime:
+    """Return when a server goes; far away where nothing ends it."""
+    if row is None or row.left_seconds is None:
+        return NEVER
+    return datetime.fromtimestamp(now + row.left_seconds, UTC)
 
 
 def show(call: Call) -> Answer:

@@ -18,24 +18,10 @@ from modeld.gateway.http import Body, Problem
 Json = dict[str, object]
 _encoder = msgspec.json.Encoder()
 _MAX_INT64 = 2**63 - 1
-_SECONDS: Final = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "\N{MICRO SIGN}s": 1e-6,
-    "\N{GREEK SMALL LETTER MU}s": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}\s*", re.ASCII)
 _PICTURES: Final = {"/9j/": "jpeg", "R0lG": "gif", "UklG": "webp"}
 """How each kind begins in base64; PNG otherwise, and the server looks for itself."""
 _SERVER_NAMES: Final = {"num_predict": "n_predict", "num_keep": "n_keep"}
-
-KeepAlive = float | str | None
 
 
 class Options(Struct, kw_only=True):
@@ -88,7 +74,6 @@ class Ask(fields.Checked, kw_only=True):
     """What requests for answers have in common."""
 
     options: Options | None = None
-    keep_alive: KeepAlive = None
     format: str | Json | None = None
     think: bool | str | None = None
     logprobs: bool | None = None
@@ -103,7 +88,7 @@ class Chat(Ask, kw_only=True):
     """`/api/chat`."""
 
     messages: list[Turn] = field(default_factory=list)  # type: ignore[assignment]  # only read
-    tools: list[Json] | None = None
+    tools: list[Json] | None = None  # type: ignore[assignment]  # only read
 
 
 class Generate(Ask, kw_only=True):
@@ -205,27 +190,6 @@ def read_embed(body: Body) -> Embed:
         Problem: 400, it makes no sense.
     """
     return fields.read(_embed_decoder, body)
-
-
-def keep_alive_seconds(value: KeepAlive) -> float | None:
-    """
-    Return for how long a model is to stay after its answer; negative for ever, None for unsaid.
-
-    Numbers are seconds; words are Go's durations, such as `5m`, `1h30m` or `-1m`.
-
-    Raises:
-        Problem: 400, it is neither.
-    """
-    if not isinstance(value, str):
-        return value
-    sign = -1.0 if value.startswith("-") else 1.0
-    text = value[1:] if value[:1] in {"-", "+"} else value
-    if _NUMBER.fullmatch(text):
-        return sign * float(text)
-    parts = _DURATION.findall(text[:64])
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise Problem(400, f"invalid keep_alive: {value[:64]!r} is no duration, as 5m or 300 is")
-    return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def chat_body(ask: Chat) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from modeld.core.entities import Model, ServerState
-from modeld.gateway import fields
+from modeld.gateway import fields, tasks
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.table import ALWAYS, NO_RETRY, Call, Dialect, Local, Relayed, Row, Wanted
 from modeld.supervisor.door import Routes
@@ -55,6 +55,33 @@ def sign_of_life(text: str) -> bytes:
     return b": %b\n\n" % text.encode("ascii", "replace").replace(b"\n", b" ")
 
 
+class _Words(Struct, frozen=True):
+    reasoning_content: str
+    role: str = "assistant"
+
+
+class _Said(Struct, frozen=True):
+    delta: _Words
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Chunk(Struct, frozen=True, kw_only=True):
+    """A part of a chat's stream that modeld itself says."""
+
+    id: str = "chatcmpl-modeld"
+    object: str = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: tuple[_Said, ...]
+
+
+def loading_words(model: str, text: str, now: float) -> bytes:
+    """Return a text as the model's thoughts, which people see and programs don't take for it."""
+    chunk = _Chunk(created=int(now), model=model, choices=(_Said(_Words(text)),))
+    return b"data: %b\n\n" % _encoder.encode(chunk)
+
+
 OPENAI = Dialect(
     error_body=error_body,
     stream_type=b"text/event-stream",
@@ -74,11 +101,20 @@ _response_decoder = msgspec.json.Decoder(_Response)
 
 def to_server(path: str) -> Callable[[Call], Wanted]:
     """Return what prepares a request for the server's `path`, which speaks the same dialect."""
+    words = loading_words if path == "/v1/chat/completions" else None
+    task_of = tasks.BY_PATH.get(path)
 
     def prepare(call: Call) -> Wanted:
         found = fields.read(_decoder, call.body)
         return Wanted(
-            model=found.model or "", is_stream=bool(found.stream), path=path, body=call.body
+            model=found.model or "",
+            is_stream=bool(found.stream),
+            path=path,
+            body=call.body,
+            task=task_of(call.body) if task_of is not None else None,
+            has_tools=fields.has_tools(found),
+            loading_words=words,
+            keep_alive_seconds=fields.keep_alive_seconds(found),
         )
 
     return prepare
@@ -99,6 +135,9 @@ def to_response(call: Call) -> Wanted:
         is_stream=bool(found.stream),
         path="/v1/responses",
         body=call.body,
+        task=tasks.of_response(call.body),
+        has_tools=fields.has_tools(found),
+        keep_alive_seconds=fields.keep_alive_seconds(found),
     )
 
 
@@ -180,6 +219,11 @@ def listed_models(routes: Routes) -> list[Listed]:
     return [_listed(routes, model, names[model.id]) for model in models]
 
 
+def listed_model(routes: Routes, model: Model) -> Listed:
+    """Return one model, by the name that people use."""
+    return _listed(routes, model, _names(routes)[model.id])
+
+
 def list_models(call: Call) -> Answer:
     """Answer with every model."""
     return Answer(body=_encoder.encode(_List(data=listed_models(call.door.routes))))
@@ -189,7 +233,7 @@ def show_model(call: Call) -> Answer:
     """Answer with the model that the path names."""
     routes = call.door.routes
     model = routes.find(call.argument)
-    return Answer(body=_encoder.encode(_listed(routes, model, _names(routes)[model.id])))
+    return Answer(body=_encoder.encode(listed_model(routes, model)))
 
 
 def health(call: Call) -> Answer:

@@ -10,13 +10,15 @@ import asyncio
 import itertools
 import math
 import operator
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from urllib.parse import unquote
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from modeld.config.schema import Gateway
 from modeld.core.entities import Model
+from modeld.core.routing import Decision
 from modeld.errors import ErrorCode, ModeldError
 from modeld.gateway.http import Answer, Body, Headers, Problem, RequestHead
 from modeld.gateway.translation import Instead, Translator
@@ -56,6 +58,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """An error inside a stream that has begun."""
     sign_of_life: Callable[[str], bytes]
     """Bytes that say in a stream what it waits for, and that clients ignore."""
+    white_space: bytes = b""
+    """What comes before a JSON answer that waits; empty where clients need its status first."""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -71,6 +75,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """Loads a model within the gateway's bounds, and goes on when nobody waits for it."""
     unload: Callable[[Model | None], Awaitable[None]]
     """Unloads a model, or all of them but the pinned ones."""
+    config: Gateway = Gateway()
+    """As it is in force."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -86,10 +92,16 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Where the server speaks another dialect; called when the request is sent."""
     instead: Instead | None = None
     """Where the server is not to be asked at all."""
+    loading_words: Callable[[str, str, float], bytes] | None = None
+    """Makes words for people of a model's name, a text and the time, where there can be any."""
     keep_alive_seconds: float | None = None
     """How long the model stays idle after this; negative for ever, None for as configured."""
-    task: Callable[[], str] = str
-    """Returns what the last message of the user says; asked for where no model is named."""
+    task: Callable[[], str] | None = None
+    """Returns what the last message of the user says; None where that chooses no model."""
+    decision: Decision | None = None
+    """How the model was chosen already, where the dialect needed to know it."""
+    context_tokens: int = 0
+    """What its server gets where this loads it; 0 for as usual."""
     has_tools: bool = False
     """Whether the request offers tools."""
     method: str = "POST"
@@ -118,6 +130,14 @@ class Local(Struct, frozen=True):
     """Raises `Problem` or `ModeldError`."""
 
 
+class Followed(Struct, frozen=True, kw_only=True):
+    """The gateway tells what happens, until the client leaves."""
+
+    content_type: bytes
+    begin: Callable[[Call], AsyncGenerator[bytes, None]]
+    """Returns what gives the pieces, empty ones included; raises `Problem` or `ModeldError`."""
+
+
 Families = tuple[str, ...]
 
 
@@ -129,7 +149,7 @@ class Row(Struct, frozen=True, kw_only=True):
     path: str
     """Exact, or ending in `/*` for any argument that isn't empty."""
     dialect: Dialect
-    action: Relayed | Local
+    action: Relayed | Local | Followed
     families: Families = ()
     """Whose clients it is for, as `gateway.compat` names them; empty for everybody's."""
 
