@@ -34,7 +34,7 @@ def _door(routing: Routing = ROUTING, **models: object) -> FakeDoor:
     door = FakeDoor()
     for name in ("big", "coder", "small"):
         door.add(name)
-    door.configure(Config(routing=routing, models=Models(**models))  # type: ignore[arg-type])
+    door.configure(Config(routing=routing, models=Models(**models)))  # type: ignore[arg-type]
     return door
 
 
