@@ -106,6 +106,33 @@ def write_shards(
     return paths
 
 
+def write_tensors(
+    path: Path, pairs: Mapping[str, Value | None], tensors: Sequence[Tensor], tokens: int = 512
+) -> None:
+    """
+    Write these tensors under these keys, with a vocabulary of that many tokens (at least 259).
+
+    Nothing sensible comes out of it, but llama.cpp loads it: for what it costs in memory.
+    """
+    words = [f"\u2581w{index:x}" for index in range(tokens - 259)]
+    vocabulary: dict[str, Value | None] = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *_bytes(), *words],
+        "tokenizer.ggml.scores": [0.0] * 3 + [-1000.0] * 256 + [-1.0] * len(words),
+        "tokenizer.ggml.token_type": [I32(kind) for kind in [2, 3, 3] + [6] * 256]
+        + [I32(1)] * len(words),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": END_OF_TEXT,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+    _write(path, {"general.alignment": ALIGNMENT} | dict(pairs) | vocabulary, tensors)
+
+
+def _bytes() -> list[str]:
+    """Return the tokens of single bytes."""
+    return [f"<0x{byte:02X}>" for byte in range(256)]
+
+
 def write_vocabulary(path: Path, tokens: int = 150_000) -> None:
     """Write a header with a vocabulary of that many tokens and no tensor: the readers' load."""
     words: list[str] = [f"\u0120word{index:x}" for index in range(tokens)]
@@ -146,7 +173,7 @@ def _model(
     """Return the metadata and the tensors of the bigram machine for `sentence`."""
     words = ["\u2581" + word for word in sentence.split()]
     assert len(set(words)) == len(words) > 0, "the words of the sentence must be distinct"
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *SPECIAL, *words]
+    tokens = ["<unk>", "<s>", "</s>", *_bytes(), *SPECIAL, *words]
     width = -(-len(tokens) // 32) * 32
     own = {
         "context_length": context_tokens,

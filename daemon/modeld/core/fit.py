@@ -40,8 +40,8 @@ SPARSE_BYTES = 6
 """More of them, where an indexer gives each cell a score first."""
 # How many activations of a width live at the same time, as the engine's own breakdown has it.
 FEED_FORWARDS, EMBEDDINGS = 3, 5
-ATTENTION_WIDTHS, LATENT_WIDTHS = 7.5, 3.5
-RECURRENT_WIDTHS = 11
+HEADS, LATENT_HEADS, ATTENTION_EMBEDDINGS = 4.5, 3.0, 3
+RECURRENCES = 11
 
 
 class Part(Struct, frozen=True):
@@ -110,11 +110,10 @@ def compute_bytes(header: Header, demand: Demand) -> int:
     width = header.heads * header.key_length
     if not demand.has_flash_attention:
         masks += ACTIVATION_BYTES * header.heads * cells
-    attention = (LATENT_WIDTHS if header.is_latent else ATTENTION_WIDTHS) * max(
-        width, header.embedding
-    )
+    attention = width * (LATENT_HEADS if header.is_latent else HEADS)
+    attention += ATTENTION_EMBEDDINGS * header.embedding
     inner = max(header.recurrence.inner, 2 * header.embedding * bool(header.recurrence.wkv_head))
-    recurrent = RECURRENT_WIDTHS * inner + header.embedding * bool(inner)
+    recurrent = RECURRENCES * inner + header.embedding * bool(inner)
     dense = FEED_FORWARDS * header.feed_forward
     experts = header.experts_used * (FEED_FORWARDS * header.expert_feed_forward + header.embedding)
     feed_forward = max(dense, experts) + EMBEDDINGS * header.embedding
