@@ -22,12 +22,13 @@ from modeld.wire.load import Cancel, CanLoad, Load, Unload, Wait
 from modeld.wire.models import AskStatus, ListModels, Ps, Show
 from modeld.wire.names import ChangeNames, ListNames, Pin
 from modeld.wire.simulate import ListScenarios, Simulate
+from modeld.wire.usage import AskUsage
 
 REQUESTS = Union[  # noqa: UP007 (a value, for the decoder)
     AskLogs, AskVersion, Reload, Subscribe, Cancel, CanLoad, Load, Unload, Wait, AskStatus,
     ListModels, Ps, Show, ChangeNames, ListNames, Pin,
     ShowCache, ChangeCache, PlanCache, VerifyCache, AskRank,
-    Simulate, ListScenarios,
+    Simulate, ListScenarios, AskUsage,
 ]  # fmt: skip
 GO_AWAY = b"go away"
 STEP_S = 0.005

@@ -8,7 +8,7 @@ was told is followed by its end.  Nothing here knows what a request is.
 
 import asyncio
 
-from modeld.core.events import RequestEnded, RequestMoved, RequestStarted
+from modeld.core.events import RequestEnded, RequestLost, RequestMoved, RequestStarted
 from modeld.core.usage import Figures
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
@@ -50,6 +50,10 @@ class Reports:
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
+
+    def counted(self, figures: Figures) -> None:
+        """Tell, at once, what a request cost that no server has any more, or ever had."""
+        self._door.submit(RequestLost(figures=figures))
 
     def _tell(self) -> None:
         self._is_due = False
