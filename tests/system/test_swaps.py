@@ -7,7 +7,9 @@ Many clients, three models, two places: nobody is stuck, nobody gets another mod
 import http.client
 import json
 import os
+import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +25,8 @@ SENTENCES = {"alpha": "I am alpha .", "beta": "This is beta .", "gamma": "Here s
 TOGETHER = 20
 ROUND_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
+CLIENTS = 16
+REFUSALS = {429, 503}
 
 
 def with_models(daemon: Daemon) -> Daemon:
@@ -62,6 +66,42 @@ def test_parallel_requests_are_each_answered_by_the_model_they_named(daemon: Dae
             assert len(daemon.engines()) <= 2
     assert all(row["in_flight"] == 0 for row in daemon.servers())
     assert "server-failed" not in daemon.log.read_text()
+
+
+def test_sixteen_clients_over_three_models_in_two_places_are_answered_right_or_refused_in_order(
+    daemon: Daemon,
+) -> None:
+    """
+    Each answer is the sentence of the model that was named, or a status that the manual has.
+
+    160 requests here, 10,000 in `make soak`.
+    """
+    with_models(daemon)
+
+    def client(number: int) -> Counter[str]:
+        draw = random.Random(number)
+        found: Counter[str] = Counter()
+        for _ in range(max(10, ROUNDS * 10 // CLIENTS)):
+            name = draw.choice(list(SENTENCES))
+            connection = post(daemon, name)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            connection.close()
+            if response.status == 200:
+                text = answer["choices"][0]["message"]["content"].strip()
+                found["right" if text == SENTENCES[name] else f"{name} said {text!r}"] += 1
+            else:
+                assert response.status in REFUSALS, answer
+                found["refused"] += 1
+        return found
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        found = sum(pool.map(client, range(CLIENTS)), Counter[str]())
+
+    assert set(found) <= {"right", "refused"}, found
+    assert found["right"] >= 0.9 * found.total(), found
+    assert all(row["in_flight"] == 0 for row in daemon.servers())
+    assert len(daemon.engines()) <= 2
 
 
 def test_clients_that_leave_while_they_wait_for_room_hold_nobody_up(
