@@ -34,7 +34,10 @@ def calls(*names: str) -> Iterator[ast.Call]:
     """Yield every call of a function or method with one of these names in the daemon."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in names:
+            if not isinstance(node, ast.Call):
+                continue
+            called = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+            if called in names:
                 yield node
 
 
@@ -98,9 +101,11 @@ def test_page_has_every_event_with_its_id_priority_and_meaning() -> None:
 def test_every_event_that_is_recorded_has_its_kind() -> None:
     """One without would have neither an id nor a line in the manual."""
     recorded = {
-        call.args[0].value
-        for call in calls("record", "_note")
-        if call.args and isinstance(call.args[0], ast.Constant)
+        argument.value
+        for name, place in (("record", 0), ("note", 1))
+        for call in calls(name)
+        for argument in call.args[place : place + 1]
+        if isinstance(argument, ast.Constant)
     }
 
     assert recorded <= EVENTS.keys()
@@ -110,7 +115,7 @@ def test_page_has_every_field_and_no_other() -> None:
     """They are what `journalctl MODELD_MODEL=tool` looks for."""
     given = {
         keyword.arg
-        for call in calls("record", "_note", "_write")
+        for call in calls("record", "note", "_write")
         for keyword in call.keywords
         if keyword.arg not in {None, "priority"}
     }

@@ -309,14 +309,13 @@ def _strings_of_the_daemon() -> tuple[set[str], set[str]]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 strings.add(node.value)
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in {"record", "_note"}
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
-            ):
-                named.add(str(node.args[0].value))
+            if not isinstance(node, ast.Call):
+                continue
+            called = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+            place = {"record": 0, "note": 1}.get(called, len(node.args))
+            for one in node.args[place : place + 1]:
+                if isinstance(one, ast.Constant):
+                    named.add(str(one.value))
     return named, strings
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -44,6 +44,36 @@ def model(name: str, model_id: str = "") -> Model:
     )
 
 
+class FakeLogs:
+    """Logs that a test writes."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[str]] = {"": []}
+        """By model; modeld's own without a name."""
+        self.followers = 0
+
+    def recent(self, count: int) -> tuple[str, ...]:
+        """Return modeld's own."""
+        return tuple(self.lines[""][-count:])
+
+    def follow_own(self, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give modeld's own."""
+        return self.follow("", backlog)
+
+    async def follow(self, model_id: str, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give what a test wrote, and writes."""
+        self.followers += 1
+        try:
+            lines = self.lines.setdefault(model_id, [])
+            given = len(lines) - min(backlog, len(lines))
+            while True:
+                new, given = tuple(lines[given:]), len(lines)
+                yield new
+                await asyncio.sleep(0.005)
+        finally:
+            self.followers -= 1
+
+
 class FakeDoor:
     """Publishes what it is told, keeps what it hears, and loads as the test says."""
 
@@ -54,6 +84,7 @@ class FakeDoor:
         self.prospects: dict[str, Prospect] = {}
         """By model id, where it matters how a model would be loaded."""
         self._changed = asyncio.Event()
+        self.logs = FakeLogs()
         self.events: list[Event] = []
         self.asked: list[LoadAsked] = []
         self.unloaded: list[str] = []

@@ -7,15 +7,29 @@ healthy minutes forgive everything.  Whoever is killed for want of memory is not
 itself: the same size would die the same death.
 """
 
+import re
 from zlib import crc32
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from modeld.core.entities import Exit
+
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 WINDOW_SECONDS = 600.0
 MAX_DEATHS = 5
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate|unable to allocate|cannot allocate memory|bad_alloc"
+    r"|cudamalloc failed|erroroutofdevicememory|ggml_assert\(.*alloc",
+    re.IGNORECASE,
+)
+"""What llama.cpp, its back ends and the C++ library print when memory ends."""
+
+
+def ran_out_of_memory(ended: Exit) -> bool:
+    """Whether a process died for want of memory, as the kernel or its own last words tell."""
+    return ended.how == "oom-kill" or any(map(_OUT_OF_MEMORY.search, ended.lines))
 
 
 class Deaths(Struct, frozen=True, kw_only=True):

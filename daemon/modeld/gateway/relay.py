@@ -13,39 +13,21 @@ through the dialect's translator; nothing here reads it.
 
 import asyncio
 import logging
-from typing import Protocol
 
 from modeld.core.entities import Model
 from modeld.errors import Inactive, ModeldError, ServerFailed
+from modeld.gateway.accounts import Account, failure_of
 from modeld.gateway.destination import decide
-from modeld.gateway.http import Answer, Problem, ResponseWriter
+from modeld.gateway.http import Answer, Problem
+from modeld.gateway.patience import Client, Patience
 from modeld.gateway.shared import Relay
 from modeld.gateway.table import Call, Relayed, Row, Wanted, problem_of
 from modeld.gateway.translation import SERVER_STREAM_TYPE, Collected, Instead, Translator
 from modeld.gateway.upstream import AnswerHead, Upstream
 from modeld.supervisor.door import Route
-from modeld.wire.codec import Progress
 
 _STREAM_HEADERS = b"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
-_PHASES = {"stop": "making room", "start": "starting", "load": "loading"}
 _log = logging.getLogger("modeld.gateway")
-
-
-class Client(Protocol):
-    """The connection that a request came on."""
-
-    writer: ResponseWriter
-    is_paused: bool
-    """Whether it takes no more bytes for now."""
-
-    def write(self, data: bytes) -> None:
-        """Send."""
-
-    def finish(self) -> None:
-        """Know that the answer is complete."""
-
-    def cut(self) -> None:
-        """Close in the middle: the answer can't be completed."""
 
 
 class Exchange:
@@ -67,13 +49,14 @@ class Exchange:
         """Among those that its model has in flight."""
         self._upstream: Upstream | None = None
         self._task: asyncio.Task[None] | None = None
-        self._beat: asyncio.TimerHandle | None = None
-        self._phase = "waiting"
+        self._patience = Patience(relay, client, row.dialect, self._stream_head)
         self._head: AnswerHead | None = None
         self._translator: Translator | None = None
         self._collected: Collected | None = None
         self._is_resent = False
         self._tail = b""
+        self._account: Account | None = None
+        """Of a request that is to be answered by a model, from then on until its end."""
 
     def start(self) -> None:
         """Begin; everything else comes in callbacks."""
@@ -86,6 +69,8 @@ class Exchange:
                 return
             destination = decide(self._relay.door.routes, wanted, self._call)
             model = self._model = destination.model
+            if not destination.wanted.is_look and destination.wanted.instead is None:
+                self._account = Account(model.id, self._relay.clock)
             if not destination.wanted.is_look:
                 self._relay.enter(model)
                 self._is_counted = True
@@ -96,7 +81,6 @@ class Exchange:
             self._fail(problem_of(error))
             return
         self._wanted, self._headers = destination.wanted, destination.headers
-        model = self._model = destination.model
         route = self._relay.door.routes.ready(model.id)
         upstream = None
         if route is not None and self._wanted.instead is None:
@@ -138,15 +122,18 @@ class Exchange:
         if instead.is_load:
             self._begin(self._relay.door.routes.ready(model.id) or await self._load(model))
         else:
+            self._patience.begin(self._wanted, model.name)
             await self._relay.unload(model)
         self._finish_with(instead.body())
 
     async def _load(self, model: Model) -> Route:
         if self._wanted.is_look:
             raise Inactive(f"{model.name} is not loaded", hint="POST /models/load loads it")
-        if self._wanted.is_stream and self._beat is None:
-            self._arm_beat(self._relay.grace_seconds)
-        return await self._relay.load(model, self._note)
+        self._patience.begin(self._wanted, model.name)
+        load = self._relay.load(model, self._patience.note)
+        route = await (self._account.waiting_for(load) if self._account is not None else load)
+        self._patience.loaded()
+        return route
 
     async def _connect(self, route: Route) -> Upstream | None:
         """Return a new connection; None where the server is gone."""
@@ -155,32 +142,13 @@ class Exchange:
             return await self._relay.pool.connect(route.socket_path)
         except OSError as error:
             _log.info("server=%s model=%s unreachable: %s", route.server_id, route.model_id, error)
-            self._end()
+            self._end(is_over=False)
             return None
 
-    def _note(self, progress: Progress) -> None:
-        percent = f" {progress.fraction:.0%}".replace("%", " %") if progress.fraction >= 0 else ""
-        self._phase = f"{_PHASES.get(progress.phase, 'waiting')}{percent}"
-
-    def _arm_beat(self, seconds: float) -> None:
-        self._beat = asyncio.get_running_loop().call_later(seconds, self._show_life)
-
-    def _show_life(self) -> None:
-        writer = self._client.writer
-        data = b"" if writer.is_started else self._stream_head()
-        if not self._client.is_paused:
-            data += writer.body(self._dialect.sign_of_life(self._phase))
-        self._client.write(data)
-        self._arm_beat(self._relay.config.heartbeat_seconds)
-
-    def _stop_beat(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
-
     def _stream_head(self) -> bytes:
+        kind = self._dialect.stream_type if self._wanted.is_stream else b"application/json"
         headers = _STREAM_HEADERS + self._headers
-        return self._client.writer.start(200, self._dialect.stream_type, None, headers)
+        return self._client.writer.start(200, kind, None, headers)
 
     # --- the way to the server and back -------------------------------------------------------
 
@@ -190,17 +158,29 @@ class Exchange:
         self._server_id = route.server_id
         self._relay.reports.started(route.server_id)
 
-    def _end(self) -> None:
+    def _end(self, failure: str = "", *, is_over: bool = True) -> None:
+        """Report the end, or that the request goes elsewhere: then nothing is said of its model."""
+        figures = None
+        if is_over and self._account is not None:
+            figures = self._account.close(failure, is_stream=self._wanted.is_stream)
+            self._account = None
         if self._server_id:
-            self._relay.reports.ended(self._server_id, self._wanted.keep_alive_seconds)
+            keep = self._wanted.keep_alive_seconds if is_over else None
+            self._relay.reports.ended(self._server_id, keep, figures)
             self._server_id = ""
+        elif figures is not None:
+            self._relay.reports.counted(figures)
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
         if self._wanted.translator is not None:
             self._translator = self._wanted.translator()
+        if self._account is not None:
+            self._account.sent()
         wanted = self._wanted
-        upstream.send(wanted.path, wanted.body, self, method=wanted.method)
+        upstream.send(
+            wanted.path, wanted.body, self, method=wanted.method, content_type=wanted.content_type
+        )
         if self._client.is_paused:
             upstream.pause()
 
@@ -225,8 +205,10 @@ class Exchange:
 
     def _pass_on(self, head: AnswerHead | None, body: bytes, is_last: bool) -> None:
         data = b""
+        if self._account is not None:
+            self._account.took(body)
         if head is not None:
-            self._stop_beat()
+            self._patience.stop()
             self._head = head
             data = self._take_head(head)
         if is_last:
@@ -244,7 +226,7 @@ class Exchange:
             self._relay.reports.moved(self._server_id)
         self._tail = (self._tail + body)[-2:] if len(body) < 2 else body[-2:]
         if is_last:
-            self._settle()
+            self._settle(self._failure(self._head.status if self._head is not None else 200))
             self._client.finish()
 
     def _take_head(self, head: AnswerHead) -> bytes:
@@ -289,14 +271,14 @@ class Exchange:
     def answer_failed(self, may_resend: bool) -> None:
         """Tell the client what can be told, or ask the server again where nothing was begun."""
         self._upstream = None
-        self._end()
+        self._end(is_over=False)
         if may_resend and not self._is_resent and self._model is not None:
             self._is_resent = True
             self._task = asyncio.get_running_loop().create_task(self._reach(self._model))
         elif self._can_still_tell():
             self._fail(Problem(502, "the server ended", code="server_failed", kind="server_error"))
         else:
-            self._settle()
+            self._settle("server")
             self._client.cut()
 
     def _can_still_tell(self) -> bool:
@@ -309,7 +291,7 @@ class Exchange:
 
     def _fail(self, problem: Problem) -> None:
         """Answer with an error, inside the stream where one has begun."""
-        self._settle()
+        self._settle(self._failure(problem.status))
         writer = self._client.writer
         if writer.is_started:
             is_between = self._translator is not None or self._tail in {b"", b"\n\n"}
@@ -324,19 +306,20 @@ class Exchange:
 
     def abandon(self) -> None:
         """Know that the client is gone."""
-        self._settle()
+        self._settle("left")
         if self._task is not None:
             self._task.cancel()
         if self._upstream is not None:
             self._upstream.abort()
             self._upstream = None
 
-    def _settle(self) -> None:
-        self._stop_beat()
-        was_answered = bool(self._server_id)
-        self._end()
+    def _failure(self, status: int) -> str:
+        """Return how a request with this status failed, or nothing."""
+        return failure_of(status, was_sent=self._account is not None and self._account.was_sent)
+
+    def _settle(self, failure: str = "") -> None:
+        self._patience.stop()
+        self._end(failure)
         if self._is_counted and self._model is not None:
             self._is_counted = False
             self._relay.exit(self._model)
-        if was_answered and self._wanted.keep_alive_seconds == 0 and self._model is not None:
-            self._relay.unload_soon(self._model)

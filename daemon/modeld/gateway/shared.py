@@ -10,7 +10,7 @@ import logging
 from modeld.config.schema import Gateway
 from modeld.core.entities import Model, Origin
 from modeld.core.events import LoadAsked, Selection, UnloadAsked
-from modeld.errors import ModeldError, ServerFailed, TimedOut
+from modeld.errors import ServerFailed, TimedOut
 from modeld.gateway.http import Problem
 from modeld.gateway.reports import Reports
 from modeld.gateway.table import RETRY_AFTER_S
@@ -38,7 +38,6 @@ class Relay:
         self._in_flight: dict[str, int] = {}
         """Requests, by model."""
         self._asked = 0
-        self._unloads: set[asyncio.Task[None]] = set()
         self._loads: set[asyncio.Task[Route]] = set()
 
     def enter(self, model: Model) -> None:
@@ -124,21 +123,9 @@ class Relay:
             UnloadAsked(request_id=self._next_id(), selections=selections, everything=model is None)
         )
 
-    def unload_soon(self, model: Model) -> None:
-        """Do so while nobody waits for it."""
-        task = asyncio.get_running_loop().create_task(self._unload_quietly(model))
-        self._unloads.add(task)
-        task.add_done_callback(self._unloads.discard)
-
-    async def _unload_quietly(self, model: Model) -> None:
-        try:
-            await self.unload(model)
-        except ModeldError as error:
-            _log.info("model=%s stays after its answer: %s", model.id, error.message)
-
     def leave(self) -> None:
-        """Wait for no load and no unload any more."""
-        for task in (*self._unloads, *self._loads):
+        """Wait for no load any more."""
+        for task in tuple(self._loads):
             task.cancel()
 
     def _next_id(self) -> str:

@@ -4,12 +4,15 @@ Requests that start nothing: unload, nicknames and slots, pins.
 Names and pins are acknowledged when they are on the disk; an unload when the processes are gone.
 """
 
-from modeld.core.entities import Model, Server, ServerState, State
+from collections.abc import Collection
+
+from modeld.core.entities import Model, Server, State
 from modeld.core.events import NamesAsked, PinAsked, Selection, UnloadAsked
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
 from modeld.errors import ModeldError, Pinned, Usage
 from modeld.supervisor.choosing import choose
 from modeld.supervisor.deaths import forget_deaths
+from modeld.supervisor.idling import Idling
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.saving import Saver
@@ -22,18 +25,22 @@ from modeld.wire.names import Named
 class Asks:
     """Answers what is asked of models and names."""
 
-    def __init__(self, world: World, saver: Saver, lives: Lives, jobs: Jobs) -> None:
+    def __init__(
+        self, world: World, saver: Saver, lives: Lives, jobs: Jobs, *, idling: Idling
+    ) -> None:
         self._world = world
         self._saver = saver
         self._lives = lives
         self._jobs = jobs
+        self._idling = idling
 
     # --- unload ------------------------------------------------------------------------------
 
     def on_unload(self, ask: UnloadAsked) -> None:
         """Stop servers; answered when they are gone."""
         world = self._world
-        servers, kept = self._servers(ask)
+        reasons = {server.id: because for server, because in self._idling.due() if ask.idle}
+        servers, kept = self._servers(ask, reasons)
         if not servers:
             world.answer(ask.request_id, Unloaded(models=(), kept=kept))
             return
@@ -50,7 +57,8 @@ class Asks:
             job = world.job_of_server(server.id)
             if job is not None:
                 self._jobs.give_up(job, "it was unloaded while it was loading")
-            self._lives.stop(server.id, "unload was asked for", drain=not ask.now)
+            because = reasons.get(server.id, "unload was asked for")
+            self._lives.stop(server.id, because, drain=not ask.now)
 
     def on_gone(self, server_id: str) -> None:
         """A server is gone: some unload may be done."""
@@ -74,11 +82,13 @@ class Asks:
                 self._world.unloadings.remove(unloading)
                 self._world.fail(unloading.request_id, error)
 
-    def _servers(self, ask: UnloadAsked) -> tuple[list[Server], tuple[str, ...]]:
+    def _servers(
+        self, ask: UnloadAsked, due: Collection[str]
+    ) -> tuple[list[Server], tuple[str, ...]]:
         """Return the servers to stop, and the names of pinned ones that stay."""
         world = self._world
         if ask.idle:
-            return self._idle_servers(), ()
+            return [world.servers[server_id] for server_id in due], ()
         if ask.everything:
             self._drop_queued(None)
             forget_deaths(world, None)
@@ -99,21 +109,6 @@ class Asks:
             self._drop_queued(model_id)
             forget_deaths(world, model_id)
         return [each for each in world.servers.values() if each.record.model_id in wanted], ()
-
-    def _idle_servers(self) -> list[Server]:
-        """Return the servers that are idle for longer than their time (S4-09)."""
-        world, models = self._world, self._world.config.models
-        if not models.auto_unload_idle:
-            return []
-        before = world.ports.clock.now() - models.idle_timeout_seconds
-        return [
-            each
-            for each in world.servers.values()
-            if each.state is ServerState.READY
-            and not each.in_flight
-            and each.record.model_id not in world.state.pins
-            and each.last_used_at < before
-        ]
 
     def _drop_queued(self, model_id: str | None) -> None:
         """Give up loads that have no server yet: of one model, or of all."""

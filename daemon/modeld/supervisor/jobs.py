@@ -6,18 +6,31 @@ started, ready.  Whoever leaves does not end what was begun.  Requests become jo
 nothing here knows what was typed.
 """
 
-from modeld.core.entities import LaunchRecord, Origin, Server, ServerState
-from modeld.core.events import PagesRead
+from msgspec.structs import replace
+
+from modeld.core.entities import LaunchRecord, Model, Origin, Server, ServerState
+from modeld.core.events import PagesRead, ServerExited
 from modeld.core.plan import Plan, Want, plan_load
 from modeld.core.stats import count_use, note_load, note_regret
-from modeld.errors import Busy, Cancelled, ErrorCode, ModeldError, ServerFailed
+from modeld.errors import (
+    Busy,
+    Cancelled,
+    DoesNotFit,
+    ErrorCode,
+    ModeldError,
+    Pinned,
+    ServerFailed,
+    TooManyLoaded,
+)
 from modeld.supervisor import settings
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.copies import SSD, progress
+from modeld.supervisor.explain import start_error
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.promises import expecting, promise
 from modeld.supervisor.reading import Reading
+from modeld.supervisor.room import Room, leaving
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, World
 from modeld.units import format_duration
@@ -42,6 +55,7 @@ class Jobs:
         self._lives = lives
         self._cache = cache
         self._reading = reading
+        self._room = Room(world, lives)
 
     def plan(self, want: Want) -> Plan:
         """
@@ -51,12 +65,14 @@ class Jobs:
             ModeldError: Whatever `plan_load` raises.
         """
         world = self._world
-        return plan_load(
+        previous = self._room.previous(want)
+        plan = plan_load(
             want,
-            (*expecting(world), *self._promised()),
+            leaving((*expecting(world), *self._promised()), previous),
             world.state.pins,
             settings.budget(world.config, world.machine),
         )
+        return replace(plan, victims=(*previous, *plan.victims)) if previous else plan
 
     def _promised(self) -> list[Server]:
         """Return servers that will start when their models are read: their memory is booked."""
@@ -73,15 +89,28 @@ class Jobs:
             return
         if world.job_of(model.id) is not None or world.server_of(model.id):
             return
-        asked = settings.arguments(world.config, model, world.state, record.one_off)
+        self.begin(model, record.one_off, port=record.port, is_restart=True)
+
+    def begin(
+        self,
+        model: Model,
+        one_off: tuple[str, ...] | None = None,
+        *,
+        port: int = 0,
+        is_restart: bool = False,
+    ) -> None:
+        """Queue a load that nobody waits for: it unloads nothing to be done."""
+        world = self._world
+        asked = settings.arguments(world.config, model, world.state, one_off)
         want = Want(
             model_id=model.id,
             name=world.label(model.id),
             need_bytes=settings.need_of(world, model, asked).need_bytes,
-            port=record.port,
+            port=port,
         )
         now = world.ports.clock.monotonic()
-        world.jobs.append(Job(want=want, arguments=asked, one_off=record.one_off, begun_at=now))
+        job = Job(want=want, arguments=asked, one_off=one_off, begun_at=now, is_restart=is_restart)
+        world.jobs.append(job)
 
     def advance(self) -> None:
         """Take every job as far as it can go now."""
@@ -97,13 +126,11 @@ class Jobs:
                 continue
             try:
                 self._make_room(job)
-            except Busy as error:
-                if job.want.origin is Origin.OPERATOR:
-                    self._fail(job, error)
-                else:
-                    self._wait_longer(job, error)
             except ModeldError as error:
-                self._fail(job, error)
+                if self._may_pass(job, error):
+                    self._wait_longer(job, error)
+                else:
+                    self._fail(job, error)
 
     def _is_read(self, job: Job) -> bool:
         """Whether a model was read once, by its copy or ahead of its server."""
@@ -122,6 +149,12 @@ class Jobs:
     def _make_room(self, job: Job) -> None:
         world = self._world
         plan = self.plan(job.want)
+        unhurried = self._room.in_turn(plan)
+        if unhurried and (job.want.origin is Origin.GATEWAY or not job.waiters):
+            # other loads may go on meanwhile; whoever came first is first again then
+            finish = Busy(f"{len(unhurried)} servers finish their requests first", retry_after_s=1)
+            return self._wait_longer(job, finish, takes_turn=False)
+        self._room.hurry(unhurried, f"{job.want.name} was asked for")
         job.plan = plan
         by_person = job.want.origin is Origin.OPERATOR and not job.want.by_program
         if by_person and job.waiters:
@@ -137,6 +170,7 @@ class Jobs:
         job.phase = Phase.MAKING_ROOM
         if not job.waiting_for & world.servers.keys():
             self._start(job)
+        return None
 
     def _go_on(self, job: Job) -> None:
         """Start a job whose room is free; plan it anew when what it waits for never ends."""
@@ -194,12 +228,24 @@ class Jobs:
         self._tell(job, "start", f"llama-server from {record.tier}")
         return self._lives.start(record)
 
-    def _wait_longer(self, job: Job, error: Busy) -> None:
-        """Leave a program's job in the queue, but not for ever."""
+    def _may_pass(self, job: Job, error: ModeldError) -> bool:
+        """Whether what is in the way of a load may go by itself, and the load can wait for it."""
+        if job.is_restart and not job.waiters:
+            budget = settings.budget(self._world.config, self._world.machine)
+            fits = job.want.need_bytes <= budget.memory_bytes
+            return fits and isinstance(error, Busy | DoesNotFit | TooManyLoaded | Pinned)
+        return isinstance(error, Busy) and job.want.origin is Origin.GATEWAY
+
+    def _wait_longer(self, job: Job, error: ModeldError, *, takes_turn: bool = True) -> None:
+        """Leave a job in the queue, but not for ever; where others are busy, it gets its turn."""
         world = self._world
-        waited = world.ports.clock.monotonic() - job.begun_at
-        if waited > world.config.gateway.max_wait_seconds or not job.waiters:
+        now = world.ports.clock.monotonic()
+        is_left = not job.waiters and not job.is_restart
+        if now - job.begun_at > world.config.gateway.max_wait_seconds or is_left:
             self._fail(job, error)
+        elif takes_turn and isinstance(error, Busy) and job.waiters:
+            job.busy_since = job.busy_since or now
+            self._room.give_turn(job)
 
     # --- ends --------------------------------------------------------------------------------
 
@@ -239,10 +285,23 @@ class Jobs:
         if job is None:
             return
         world.jobs.remove(job)
+        self._lives.keep(server.id, job.keep_alive_seconds)
         seconds = world.ports.clock.monotonic() - job.begun_at
         for request_id in job.waiters:
             world.tell(request_id, Progress(phase="ready", model=job.want.name, fraction=1.0))
             world.answer(request_id, self.loaded(request_id, server, seconds, job=job))
+
+    def after_exit(self, server: Server, event: ServerExited) -> None:
+        """A server ended: whoever waited for it is told, or it is tried once more."""
+        job = self._world.job_of_server(server.id)
+        if job is None:
+            return
+        gone = self._room.after_death(job, server, event.exit)
+        if gone:
+            job.is_retried, job.server_id, job.record = True, "", None
+            job.waiting_for, job.phase = gone, Phase.MAKING_ROOM
+        else:
+            self._fail(job, start_error(server, event))
 
     def fail_server(self, server: Server, error: ModeldError) -> None:
         """A server ended before it was ready: tell everybody who waited for it."""
@@ -269,6 +328,8 @@ class Jobs:
         )  # fmt: skip
         for request_id in job.waiters:
             world.fail(request_id, error)
+        for told in world.on_load_failed:
+            told(job.want.model_id, error)
 
     def _tell(self, job: Job, phase: str, text: str, fraction: float = -1.0) -> None:
         progress = Progress(phase=phase, text=text, model=job.want.name, fraction=fraction)

@@ -168,7 +168,10 @@ class Loads:
             return self._join_server(ask, server)
         job = world.job_of(model.id)
         if job is not None and job.phase is not Phase.LOADING and self._joins(ask, job, asked):
-            job.waiters.append(ask.request_id)
+            if job.phase is Phase.QUEUED and not job.waiters:  # now somebody waits: their rules
+                job.want = self._want(ask, model, asked)
+                job.begun_at = world.ports.clock.monotonic()
+            self._join(ask, job)
             return None
         self._check(ask, model, asked)
         programs: list[str] = []
@@ -185,6 +188,7 @@ class Loads:
                 one_off=ask.arguments,
                 begun_at=world.ports.clock.monotonic(),
                 waiters=[ask.request_id, *programs],
+                keep_alive_seconds=ask.keep_alive_seconds,
             )
         )
         world.tell(ask.request_id, Progress(phase="queue", model=world.label(model.id)))
@@ -230,6 +234,7 @@ class Loads:
         world = self._world
         if server.state is ServerState.READY:
             self._lives.touch(server.id)
+            self._lives.keep(server.id, ask.keep_alive_seconds)
             world.answer(
                 ask.request_id, self._jobs.loaded(ask.request_id, server, 0.0, already=True)
             )
@@ -246,8 +251,14 @@ class Loads:
                 server_id=server.id,
             )
             world.jobs.append(job)
-        job.waiters.append(ask.request_id)
+        self._join(ask, job)
         self._jobs.report(server)
+
+    def _join(self, ask: LoadAsked, job: Job) -> None:
+        """Have one more wait for a load."""
+        job.waiters.append(ask.request_id)
+        if ask.keep_alive_seconds is not None:
+            job.keep_alive_seconds = ask.keep_alive_seconds
 
     def _check(self, ask: LoadAsked, model: Model, asked: tuple[str, ...]) -> None:
         """Refuse what can be refused before anything is touched."""

@@ -18,19 +18,22 @@ from modeld.config.schema import Config
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
 from modeld.errors import Busy, ModeldError
-from modeld.supervisor import recover, settings
+from modeld.supervisor import recover, settings, views
 from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.cache_asks import CacheAsks
 from modeld.supervisor.counting import Counting
 from modeld.supervisor.disks import forget_gone, take_files
 from modeld.supervisor.door import OnProgress, Routes
-from modeld.supervisor.explain import start_error, status_line, stuck_error
+from modeld.supervisor.explain import status_line, stuck_error
+from modeld.supervisor.idling import Idling
 from modeld.supervisor.importing import Importing
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.loads import Loads
+from modeld.supervisor.logs import WorldLogs
 from modeld.supervisor.ports import Ports
+from modeld.supervisor.preloading import preload
 from modeld.supervisor.publishing import Publisher
 from modeld.supervisor.reading import Reading
 from modeld.supervisor.reloading import Reloading
@@ -59,16 +62,19 @@ class Supervisor:
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self.saver = Saver(self.world)
         self.lives = Lives(self.world, self.saver)
+        self.idling = Idling(self.world, self.lives)
         self.cache = Cache(self.world, self.saver)
         self.cache_asks = CacheAsks(self.world, self.cache)
         self.counting = Counting(self.world, self.saver, self.cache)
         self._reading = Reading(self.world)
         self.jobs = Jobs(self.world, self.saver, self.lives, self.cache, reading=self._reading)
         self._loads = Loads(self.world, self.saver, self.lives, self.jobs)
-        self._asks = Asks(self.world, self.saver, self.lives, self.jobs)
+        self._asks = Asks(self.world, self.saver, self.lives, self.jobs, idling=self.idling)
         self._reloading = Reloading(self.world, self.lives, self.jobs)
         self._read_config: Callable[[str], None] | None = None
+        self._is_preloaded = False
         self._publisher = Publisher(self.world)
+        self.logs = WorldLogs(self.world)
         self._heartbeat_at = self._machine_at = ports.clock.monotonic()
         self._surveyed = asyncio.Event()
         self._adopted = asyncio.Event()
@@ -212,7 +218,8 @@ class Supervisor:
             ev.ServerLoading: self._on_loading,
             ev.ServerReady: self._on_ready,
             ev.ServerExited: self._on_exited,
-            ev.SlotsSeen: lives.on_slots_seen,
+            ev.SlotsSeen: self._on_slots_seen,
+            ev.ServersAsked: self._on_servers_asked,
             ev.MemoryMeasured: lives.on_memory,
             ev.BinaryProbed: self._on_binary,
             ev.StateSaved: self.saver.on_saved,
@@ -271,7 +278,7 @@ class Supervisor:
         server = self.lives.on_exited(event)
         if server is None:
             return
-        self.jobs.fail_server(server, start_error(server, event))
+        self.jobs.after_exit(server, event)
         self._asks.on_gone(server.id)
         forget_gone(self.world)
         self.counting.save()
@@ -280,6 +287,14 @@ class Supervisor:
     def _on_request_ended(self, event: ev.RequestEnded) -> None:
         self.lives.on_request_ended(event)
         self.counting.on_ended(event)
+        self.idling.after_request(event.server_id)
+
+    def _on_slots_seen(self, event: ev.SlotsSeen) -> None:
+        self.lives.on_slots_seen(event)
+        self.idling.on_slots_seen(event)
+
+    def _on_servers_asked(self, event: ev.ServersAsked) -> None:
+        self.world.answer(event.request_id, views.servers(self.world))
 
     def _on_binary(self, event: ev.BinaryProbed) -> None:
         world, binary = self.world, event.binary
@@ -296,6 +311,7 @@ class Supervisor:
         now = world.ports.clock.monotonic()
         stuck = {each.id for each in world.servers.values() if each.state is ServerState.UNREAPABLE}
         self.lives.tick()
+        self.idling.tick()
         for server in tuple(world.servers.values()):
             if server.state is ServerState.UNREAPABLE and server.id not in stuck:
                 error = stuck_error(server)
@@ -345,6 +361,9 @@ class Supervisor:
             deferred, self.world.deferred = self.world.deferred, []
             for event in deferred:
                 self._handle(event)
+            if not self._is_preloaded:
+                self._is_preloaded = True
+                preload(self.world, self.jobs)
 
     def _check_adopted(self) -> None:
         if not any(

@@ -6,7 +6,7 @@ a process is closed: its run time is counted up to its end, or to the last heart
 death is told.  What has neither record nor right is stopped by the `Servers` port.
 """
 
-from modeld.core.entities import Found, Server, ServerState
+from modeld.core.entities import Found, Kept, Server, ServerState
 from modeld.core.stats import count_runtime, forget_servers
 from modeld.supervisor.explain import describe
 from modeld.supervisor.lives import Lives
@@ -26,16 +26,20 @@ def load_state(world: World) -> None:
 async def adopt_servers(world: World, saver: Saver, lives: Lives) -> int:
     """Take over every server that lives, close the others; return how many live."""
     found = await world.ports.servers.find()
+    now = world.ports.clock.monotonic()
     for each in found:
         if each.process is None:
             _close(world, saver, each)
         else:
+            kept = world.state.kept.get(each.record.server_id, Kept())
             server = Server(
                 record=each.record,
                 state=ServerState.LOADING,
                 process=each.process,
                 adopted=True,
-                last_used_at=world.ports.clock.now(),
+                # the same clock, for no server outlives a boot
+                last_used_at=min(kept.last_used_at or now, now),
+                keep_alive_seconds=kept.keep_alive_seconds,
             )
             lives.adopt(server)
             world.ports.journal.record(
