@@ -63,7 +63,7 @@ def test_stats_say_that_there_were_no_requests() -> None:
 
 
 def test_stats_in_a_pipe_are_raw_numbers(daemon: FakeDaemon, modelctl: Call) -> None:
-    """awk can't read 1.23M."""
+    """Programs can't read 1.23M."""
     daemon.on(AskUsage, REPORT)
     line = modelctl("stats").out.splitlines()[0].split("\t")
 
