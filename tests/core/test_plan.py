@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from modeld.core.entities import LaunchRecord, Origin, Server, ServerState
 from modeld.core.fit import Budget
@@ -48,9 +49,21 @@ def want(name: str = "new", gigabytes: float = 1, **settings: object) -> Want:
     return Want(model_id=name, name=name, need_bytes=int(gigabytes * GB), **settings)  # type: ignore[arg-type]
 
 
-def budget(gigabytes: float = 16, loaded: int = 2) -> Budget:
+def budget(gigabytes: float = 16, loaded: int = 2, *gpus: float) -> Budget:
     """Return what there is."""
-    return Budget(memory_bytes=int(gigabytes * GB), max_loaded=loaded)
+    rooms = tuple(int(each * GB) for each in gpus)
+    return Budget(memory_bytes=int(gigabytes * GB), max_loaded=loaded, gpu_bytes=rooms)
+
+
+def on_gpus(one: Server, *gigabytes: float) -> Server:
+    """Return a server that holds so much of each GPU."""
+    needs = tuple(int(each * GB) for each in gigabytes)
+    return replace(one, record=replace(one.record, need_gpu_bytes=needs))
+
+
+def gpu_need(*gigabytes: float) -> tuple[int, ...]:
+    """Return a need of each GPU."""
+    return tuple(int(each * GB) for each in gigabytes)
 
 
 def victims(plan: Plan) -> list[str]:
@@ -179,8 +192,8 @@ def test_can_load_says_why_not_without_touching_anything() -> None:
     """S4-01: the same words as the refusal of a load."""
     running = [server("a"), server("b")]
 
-    assert can_load("new", GB, running, budget()) == (False, "Max concurrent models (2) reached")
-    assert can_load("new", GB, running[:1], budget()) == (True, "Model can be loaded")
+    assert can_load(want(), running, budget()) == (False, "Max concurrent models (2) reached")
+    assert can_load(want(), running[:1], budget()) == (True, "Model can be loaded")
 
 
 servers = st.builds(
@@ -227,3 +240,55 @@ def test_plan_keeps_every_promise_whatever_runs(
         assert evicted.record.model_id not in pins
         assert evicted.state is ServerState.READY
         assert not evicted.in_flight
+
+
+def test_plan_refuses_in_words_like_s4_when_a_gpu_is_short() -> None:
+    """Both limits hold always; which one did not is the first thing to know."""
+    running = [on_gpus(server("a"), 20)]
+
+    with pytest.raises(DoesNotFit) as caught:
+        plan_load(want(need_gpu_bytes=gpu_need(6)), running, (), budget(16, 2, 24))
+
+    assert caught.value.message == "Insufficient VRAM: need 6.0GB, have 4.0GB available on GPU 0"
+    assert caught.value.numbers["gpu"] == 0
+
+
+def test_plan_evicts_only_who_holds_what_is_short() -> None:
+    """A server in RAM that goes frees no GPU: its session would be lost for nothing."""
+    running = [
+        server("ram", used=1),
+        on_gpus(server("second", used=2), 0, 20),
+        on_gpus(server("first", used=3), 20, 0),
+    ]
+    wanted = want(need_gpu_bytes=gpu_need(10, 0), force=True)
+
+    assert victims(plan_load(wanted, running, (), budget(16, 8, 24, 24))) == ["first"]
+
+
+def test_plan_evicts_until_memory_gpus_and_count_all_hold() -> None:
+    """S4-07: `--force` breaks no limit."""
+    running = [
+        on_gpus(server("a", 6, used=1), 2),
+        on_gpus(server("b", 1, used=2), 20),
+        server("c", 2, used=3),
+    ]
+    wanted = want(gigabytes=8, need_gpu_bytes=gpu_need(10), force=True)
+
+    assert victims(plan_load(wanted, running, (), budget(12, 3, 24))) == ["a", "b"]
+
+
+def test_plan_refuses_what_no_gpu_can_hold_before_anything_is_evicted() -> None:
+    """S4-07, for each GPU."""
+    running = [on_gpus(server("a"), 20)]
+
+    with pytest.raises(DoesNotFit, match=r"need 30\.0GB, have 24\.0GB available on GPU 0"):
+        plan_load(want(need_gpu_bytes=gpu_need(30), force=True), running, (), budget(16, 2, 24))
+
+
+def test_plan_tells_the_inequality_of_each_gpu_that_is_used() -> None:
+    """Every decision can be explained."""
+    plan = plan_load(want(need_gpu_bytes=gpu_need(0, 6)), [], (), budget(16, 2, 24, 12))
+
+    assert plan.reason == (
+        "need 1.0GB <= 16.0GB available, 6.0GB <= 12.0GB on GPU 1, 0 + 1 <= 2 loaded"
+    )

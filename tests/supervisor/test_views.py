@@ -5,7 +5,7 @@ import pytest
 from modeld.core.entities import Exit
 from modeld.core.events import NameChange, PinAsked, Selection
 from modeld.errors import Ambiguous, UnknownName
-from modeld.supervisor import views
+from modeld.supervisor import memory_views, views
 from tests.supervisor.test_loads import UNTHROTTLED, load, named
 from tests.support.fake_ports import GB, FakeMachine
 from tests.support.running import asynchronous
@@ -85,7 +85,7 @@ async def test_can_load_answers_in_the_order_and_words_of_s4() -> None:
     await machine.start("a", "b", "c")
     await load(machine, "a", keep_others=True)
     reasons = {
-        name: views.verdict(machine.world, named(name)).reason for name in ("no", "a", "huge", "b")
+        name: memory_views.verdict(machine.world, named(name)).reason for name in ("no", "a", "huge", "b")
     }
 
     assert reasons["no"] == "Model no not found in registry"
@@ -94,7 +94,7 @@ async def test_can_load_answers_in_the_order_and_words_of_s4() -> None:
     assert reasons["b"] == "Model can be loaded"
 
     await load(machine, "b", keep_others=True)
-    verdict = views.verdict(machine.world, named("c"))
+    verdict = memory_views.verdict(machine.world, named("c"))
     assert (verdict.can_load, verdict.reason) == (False, "Max concurrent models (2) reached")
 
 

@@ -10,9 +10,10 @@ The ladder, as in the requirements S4-01..07 and S0-34:
 1. A model larger than the budget is refused before anything is touched.
 2. The model's own other server goes, whoever holds the wanted port, and for an operator who
    replaces, every other server that is not pinned.
-3. What is left is held against both limits, memory first, then the count.
+3. What is left is held against all limits: memory first, then each GPU's, then the count.
 4. Where they do not hold: an operator is refused; `--force` and the gateway make room by least
-   recent use among servers that are ready, unpinned and have nothing in flight.
+   recent use among servers that are ready, unpinned and have nothing in flight, and that hold
+   some of what is short.
 5. Where that is not enough, the gateway waits for what is busy, and everybody else is refused.
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Collection, Sequence
 from msgspec import Struct
 
 from modeld.core.entities import Origin, Server, ServerState
-from modeld.core.fit import Budget, booked_bytes, gigabytes
+from modeld.core.fit import Budget, gigabytes
 from modeld.errors import Busy, DoesNotFit, ModeldError, Pinned, TooManyLoaded
 
 LEAVING = frozenset({ServerState.DRAINING, ServerState.STOPPING, ServerState.KILLING})
@@ -34,6 +35,8 @@ class Want(Struct, frozen=True, kw_only=True):
     model_id: str
     name: str
     need_bytes: int
+    need_gpu_bytes: tuple[int, ...] = ()
+    """On each GPU."""
     port: int = 0
     origin: Origin = Origin.OPERATOR
     replace: bool = False
@@ -73,14 +76,13 @@ def plan_load(want: Want, servers: Sequence[Server], pins: Collection[str], budg
         Pinned: What is in the way is pinned.
         Busy: What could go has requests in flight; later it may be possible.
     """
-    if want.need_bytes > budget.memory_bytes:
+    too_large = _lack(want, _Room(budget, ()))
+    if too_large is not None:
         raise DoesNotFit(
-            f"Insufficient RAM: need {gigabytes(want.need_bytes)}, "
-            f"have {gigabytes(budget.memory_bytes)} available",
+            too_large.message,
             hint="it is larger than the whole budget: choose a smaller model, quantisation "
             "or context, or raise memory.limit_gb",
-            need_bytes=want.need_bytes,
-            available_bytes=budget.memory_bytes,
+            **too_large.numbers,
         )
     here = [server for server in servers if server.state is not ServerState.GONE]
     leaving = [server for server in here if server.state in LEAVING]
@@ -92,28 +94,61 @@ def plan_load(want: Want, servers: Sequence[Server], pins: Collection[str], budg
         victims += _make_room(want, staying, pins, budget)
         gone = {victim.server_id for victim in victims}
         staying = [server for server in staying if server.id not in gone]
-    available = budget.memory_bytes - booked_bytes(staying)
+    room = _Room(budget, staying)
+    on_gpus = "".join(
+        f"{gigabytes(need)} <= {gigabytes(room.gpu_bytes[index])} on GPU {index}, "
+        for index, need in enumerate(want.need_gpu_bytes)
+        if need
+    )
     return Plan(
         victims=tuple(victims),
         leaving=_to_wait_for(want, staying, leaving, budget),
-        available_bytes=available,
-        reason=f"need {gigabytes(want.need_bytes)} <= {gigabytes(available)} available, "
-        f"{len(staying)} + 1 <= {budget.max_loaded} loaded",
+        available_bytes=room.memory_bytes,
+        reason=f"need {gigabytes(want.need_bytes)} <= {gigabytes(room.memory_bytes)} available, "
+        f"{on_gpus}{len(staying)} + 1 <= {budget.max_loaded} loaded",
     )
 
 
-def can_load(
-    name: str, need_bytes: int, servers: Sequence[Server], budget: Budget
-) -> tuple[bool, str]:
+def can_load(want: Want, servers: Sequence[Server], budget: Budget) -> tuple[bool, str]:
     """
     Return whether a model fits beside all that runs, and the reason in the words of S4-01.
 
     The caller has found out already that the model is known and not loaded.
     """
     here = [server for server in servers if server.state is not ServerState.GONE]
-    want = Want(model_id="", name=name, need_bytes=need_bytes)
     problem = _problem(want, here, budget)
     return (True, "Model can be loaded") if problem is None else (False, problem.message)
+
+
+class _Room:
+    """What is left of each limit beside some servers; it grows as they go."""
+
+    def __init__(self, budget: Budget, servers: Sequence[Server]) -> None:
+        self.limit = budget.max_loaded
+        self.loaded = len(servers)
+        self.memory_bytes = budget.memory_bytes
+        self.gpu_bytes = list(budget.gpu_bytes)
+        for server in servers:
+            self._count(server, -1)
+
+    def free(self, server: Server) -> None:
+        """Count a server as gone."""
+        self.loaded -= 1
+        self._count(server, 1)
+
+    def helps(self, server: Server, want: Want) -> bool:
+        """Whether a server holds something that `want` lacks."""
+        if self.loaded >= self.limit:
+            return True
+        if want.need_bytes > self.memory_bytes and server.booked_bytes:
+            return True
+        gpus = zip(want.need_gpu_bytes, self.gpu_bytes, server.booked_gpu_bytes, strict=False)
+        return any(need > room and held for need, room, held in gpus)
+
+    def _count(self, server: Server, sign: int) -> None:
+        self.memory_bytes += sign * server.booked_bytes
+        for index, held in enumerate(server.booked_gpu_bytes[: len(self.gpu_bytes)]):
+            self.gpu_bytes[index] += sign * held
 
 
 def _in_the_way(want: Want, staying: Sequence[Server], pins: Collection[str]) -> list[Victim]:
@@ -155,45 +190,71 @@ def _to_wait_for(
 
 
 def _problem(want: Want, staying: Sequence[Server], budget: Budget) -> ModeldError | None:
-    """Return the limit that does not hold beside `staying`, memory first; None when both do."""
-    available = max(0, budget.memory_bytes - booked_bytes(tuple(staying)))
+    """Return the limit that does not hold beside `staying`; None when all do."""
+    return _shortage(want, _Room(budget, staying))
+
+
+def _shortage(want: Want, room: _Room) -> ModeldError | None:
+    """Return the first limit that does not hold: memory, a GPU's memory, the count."""
+    lack = _lack(want, room)
+    if lack is not None:
+        return lack
+    if room.loaded >= room.limit:
+        return TooManyLoaded(
+            f"Max concurrent models ({room.limit}) reached",
+            hint=f"modelctl load --force {want.name} unloads the least recently used; "
+            "models.max_concurrent_loaded is the limit",
+            loaded=room.loaded,
+            limit=room.limit,
+        )
+    return None
+
+
+def _lack(want: Want, room: _Room) -> DoesNotFit | None:
+    """Return which memory is short, in the words of S4-01; None when none is."""
+    hint = f"modelctl load --force {want.name} unloads the least recently used"
+    available = max(0, room.memory_bytes)
     if want.need_bytes > available:
         return DoesNotFit(
             f"Insufficient RAM: need {gigabytes(want.need_bytes)}, "
             f"have {gigabytes(available)} available",
-            hint=f"modelctl load --force {want.name} unloads the least recently used",
+            hint=hint,
             need_bytes=want.need_bytes,
             available_bytes=available,
         )
-    if len(staying) >= budget.max_loaded:
-        return TooManyLoaded(
-            f"Max concurrent models ({budget.max_loaded}) reached",
-            hint=f"modelctl load --force {want.name} unloads the least recently used; "
-            "models.max_concurrent_loaded is the limit",
-            loaded=len(staying),
-            limit=budget.max_loaded,
-        )
+    for index, need in enumerate(want.need_gpu_bytes):
+        free = max(0, room.gpu_bytes[index]) if index < len(room.gpu_bytes) else 0
+        if need > free:
+            return DoesNotFit(
+                f"Insufficient VRAM: need {gigabytes(need)}, "
+                f"have {gigabytes(free)} available on GPU {index}",
+                hint=hint,
+                need_bytes=need,
+                available_bytes=free,
+                gpu=index,
+            )
     return None
 
 
 def _make_room(
     want: Want, staying: Sequence[Server], pins: Collection[str], budget: Budget
 ) -> list[Victim]:
-    """Return victims by least recent use until both limits hold: steps 4 and 5 of the ladder."""
-    problem = _problem(want, staying, budget)
+    """Return victims by least recent use until all limits hold: steps 4 and 5 of the ladder."""
+    room = _Room(budget, staying)
+    problem = _shortage(want, room)
     assert problem is not None
     if want.origin is Origin.OPERATOR and not want.force:
         raise problem
     left = list(staying)
     victims: list[Victim] = []
     for server in sorted(staying, key=lambda each: each.last_used_at):
-        if not _may_go(server, pins, want):
+        if not _may_go(server, pins, want) or not room.helps(server, want):
             continue
-        victims.append(
-            Victim(server.id, server.record.model_name, f"least recently used; {problem.message}")
-        )
+        reason = f"least recently used; {problem.message}"
+        victims.append(Victim(server.id, server.record.model_name, reason))
         left.remove(server)
-        if _problem(want, left, budget) is None:
+        room.free(server)
+        if _shortage(want, room) is None:
             return victims
     raise _why_not(want, left, pins, budget)
 

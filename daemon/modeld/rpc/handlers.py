@@ -19,7 +19,7 @@ from modeld.errors import Inactive, TimedOut
 from modeld.rpc import configuration, following, history
 from modeld.rpc.server import Send
 from modeld.rpc.simulation import Library, Simulations, known
-from modeld.supervisor import views
+from modeld.supervisor import memory_views, views
 from modeld.supervisor.loop import Supervisor
 from modeld.version import VERSION
 from modeld.wire import cache as cache_messages
@@ -203,7 +203,7 @@ async def status(call: Call) -> Struct:
 
 async def can_load(call: Call) -> Struct:
     """Tell whether a model could be loaded."""
-    return views.verdict(call.supervisor.world, selection(call.request.selector))
+    return memory_views.verdict(call.supervisor.world, selection(call.request.selector))
 
 
 async def list_names(call: Call) -> Struct:

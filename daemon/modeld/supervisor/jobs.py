@@ -102,10 +102,12 @@ class Jobs:
         """Queue a load that nobody waits for: it unloads nothing to be done."""
         world = self._world
         asked = settings.arguments(world.config, model, world.state, one_off)
+        need = settings.need_of(world, model, asked)
         want = Want(
             model_id=model.id,
             name=world.label(model.id),
-            need_bytes=settings.need_of(world, model, asked).need_bytes,
+            need_bytes=need.need_bytes,
+            need_gpu_bytes=need.gpu_bytes,
             port=port,
         )
         now = world.ports.clock.monotonic()

@@ -74,6 +74,7 @@ def launch_record(
         one_off=one_off,
         origin=want.origin,
         need_bytes=want.need_bytes,
+        need_gpu_bytes=want.need_gpu_bytes,
         context_tokens=context_tokens,
         created_at=utc(world.ports.clock.now()),
         boot_id=world.machine.boot_id,

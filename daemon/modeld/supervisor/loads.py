@@ -312,10 +312,12 @@ class Loads:
         config = self._world.config
         keep = (not config.load.replace) if ask.keep_others is None else ask.keep_others
         operator = ask.origin is Origin.OPERATOR
+        need = settings.need_of(self._world, model, asked)
         return Want(
             model_id=model.id,
             name=self._world.label(model.id),
-            need_bytes=settings.need_of(self._world, model, asked).need_bytes,
+            need_bytes=need.need_bytes,
+            need_gpu_bytes=need.gpu_bytes,
             port=ask.port,
             origin=ask.origin,
             replace=operator and not keep,

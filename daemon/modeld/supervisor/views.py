@@ -5,6 +5,7 @@ Reads only.  Figures are raw here (bytes, seconds, RFC 3339); whoever shows them
 them.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from fnmatch import fnmatch
@@ -17,18 +18,17 @@ from modeld.core.entities import Header, Model, Server, ServerState
 from modeld.core.events import Selection
 from modeld.core.fit import booked_bytes
 from modeld.core.names import nicknames_of, slots_of
-from modeld.core.plan import can_load
 from modeld.core.stats import uses_within
-from modeld.errors import ModeldError
 from modeld.supervisor import choosing, settings
 from modeld.supervisor.copies import on_ssd
+from modeld.supervisor.idling import seconds_left, stay_of
+from modeld.supervisor.memory_views import gpu_rows
 from modeld.supervisor.naming import in_words
 from modeld.supervisor.ranking import ranks, terms
 from modeld.supervisor.whereabouts import ssd_folder
 from modeld.supervisor.world import World
 from modeld.units import GIB
 from modeld.version import VERSION
-from modeld.wire.load import Verdict
 from modeld.wire.models import (
     FailedRow,
     LoadedModel,
@@ -133,6 +133,8 @@ def show(world: World, selection: Selection) -> Shown:
         arguments=asked,
         need_bytes=need.need_bytes,
         need_source=need.source,
+        need_gpu_bytes=need.gpu_bytes,
+        need_parts={part.name: part.size_bytes for part in need.parts},
         runtime_seconds=stats.total_runtime_seconds,
         rank_terms={name: round(points, 3) for name, points in rank.points.items()},
         argv=server.record.argv if server else _argv(world, model, asked),
@@ -151,6 +153,8 @@ def show(world: World, selection: Selection) -> Shown:
 def header_facts(header: Header) -> dict[str, str | int | float | bool]:
     """Return what a header says, without what it does not."""
     facts = msgspec.structs.asdict(header)
+    facts |= msgspec.structs.asdict(facts.pop("recurrence"))
+    del facts["feed_forwards"], facts["sliding_layers"]
     facts["kv_heads"] = ",".join(str(heads) for heads in dict.fromkeys(header.kv_heads))
     return {key: value for key, value in facts.items() if value}
 
@@ -176,7 +180,7 @@ def servers(world: World) -> Servers:
 def server_row(world: World, server: Server) -> ServerRow:
     """Return one line of `ps`."""
     record, now = server.record, world.ports.clock.now()
-    idle = now - server.last_used_at if server.last_used_at and not server.in_flight else 0.0
+    left = seconds_left(world, server)
     return ServerRow(
         server_id=server.id,
         name=record.model_name,
@@ -192,9 +196,12 @@ def server_row(world: World, server: Server) -> ServerRow:
         tier=record.tier,
         context_tokens=server.context_tokens or record.context_tokens,
         memory_bytes=server.booked_bytes,
+        gpu_bytes=server.booked_gpu_bytes,
         measured=server.resident_bytes >= record.need_bytes,
         in_flight=server.in_flight,
-        idle_seconds=round(max(0.0, idle), 1),
+        idle_seconds=_idle_seconds(world, server),
+        left_seconds=None if math.isinf(left) else round(max(0.0, left), 1),
+        stays_because=stay_of(world, server).source,
         up_seconds=round(max(0.0, now - record.created_at.timestamp()), 1),
         pinned=record.model_id in world.state.pins,
         adopted=server.adopted,
@@ -231,6 +238,7 @@ def status(world: World, selection: Selection | None) -> StatusReport:
         total_ram_gb=round(total / GIB, 3),
         used_ram_gb=round(used / GIB, 3),
         available_ram_gb=round(max(0, total - used) / GIB, 3),
+        gpus=gpu_rows(world, here),
         loaded_models_count=len(here),
         local_models_count=len(here),
         loaded_models=rows,
@@ -253,31 +261,6 @@ def status(world: World, selection: Selection | None) -> StatusReport:
         exists=exists,
         loaded=loaded,
         last_used=last_used,
-    )
-
-
-def verdict(world: World, selection: Selection) -> Verdict:
-    """Return whether a model could be loaded beside what runs, in the order of S4-01."""
-    try:
-        model = choose(world, selection)
-    except ModeldError as error:
-        if error.code != "model_not_found":
-            raise
-        wanted = selection.pattern or selection.nickname or selection.slot
-        return Verdict(can_load=False, reason=f"Model {wanted} not found in registry")
-    if world.server_of(model.id) is not None:
-        return Verdict(can_load=True, reason="Model already loaded", model=model.name)
-    asked = settings.arguments(world.config, model, world.state, None)
-    need = settings.need_of(world, model, asked).need_bytes
-    budget = settings.budget(world.config, world.machine)
-    here = tuple(world.servers.values())
-    can, reason = can_load(model.name, need, here, budget)
-    return Verdict(
-        can_load=can,
-        reason=reason,
-        model=world.label(model.id),
-        need_bytes=need,
-        available_bytes=max(0, budget.memory_bytes - booked_bytes(here)),
     )
 
 
@@ -308,16 +291,21 @@ def _argv(world: World, model: Model, asked: tuple[str, ...]) -> tuple[str, ...]
 
 
 def _loaded_model(world: World, server: Server) -> LoadedModel:
-    now = world.ports.clock.now()
-    idle = now - server.last_used_at if server.last_used_at and not server.in_flight else 0.0
     return LoadedModel(
         name=server.record.model_name,
         ram_gb=round(server.booked_bytes / GIB, 3),
         provider="llama.cpp",
-        idle_seconds=round(max(0.0, idle), 1),
+        idle_seconds=_idle_seconds(world, server),
         state=str(server.state),
         pinned=server.record.model_id in world.state.pins,
     )
+
+
+def _idle_seconds(world: World, server: Server) -> float:
+    """Return for how long nobody has asked a server anything."""
+    if server.in_flight or not server.last_used_at:
+        return 0.0
+    return round(max(0.0, world.ports.clock.monotonic() - server.last_used_at), 1)
 
 
 def _warnings(world: World) -> tuple[str, ...]:

@@ -104,6 +104,11 @@ class Verdict(Struct, frozen=True, kw_only=True, tag="verdict"):
     reason: str
     model: str = ""
     need_bytes: int = 0
+    need_gpu_bytes: tuple[int, ...] = ()
+    """On each GPU, besides `need_bytes`."""
+    need_source: str = ""
+    """Where the figure is from, as in `Shown`."""
+    need_parts: dict[str, int] = {}
     available_bytes: int = 0
 
 

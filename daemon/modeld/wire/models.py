@@ -69,7 +69,11 @@ class Shown(Struct, frozen=True, kw_only=True, tag="shown"):
     arguments: tuple[str, ...] = ()
     need_bytes: int = 0
     need_source: str = ""
-    """Where the figure is from: measured, configured, header or size."""
+    """Where the figure is from: measured, configured, fit-params, header or size."""
+    need_gpu_bytes: tuple[int, ...] = ()
+    """On each GPU, besides `need_bytes`."""
+    need_parts: dict[str, int] = {}
+    """What it is made of: weights, cache, compute, process, projector, draft; wherever that is."""
     runtime_seconds: float = 0.0
     rank_terms: dict[str, float] = {}
     argv: tuple[str, ...] = ()
@@ -102,10 +106,16 @@ class ServerRow(Struct, frozen=True, kw_only=True):
     tier: str = ""
     context_tokens: int = 0
     memory_bytes: int = 0
+    gpu_bytes: tuple[int, ...] = ()
+    """On each GPU; empty where none is used."""
     measured: bool = False
     """Whether `memory_bytes` was measured."""
     in_flight: int = 0
     idle_seconds: float = 0.0
+    left_seconds: float | None = None
+    """Until it is unloaded if nobody asks it, or, while it answers, after that; null for never."""
+    stays_because: str = ""
+    """What says how long it may be idle."""
     up_seconds: float = 0.0
     pinned: bool = False
     adopted: bool = False
@@ -149,6 +159,18 @@ class LoadedModel(Struct, frozen=True, kw_only=True):
     pinned: bool = False
 
 
+class GpuRow(Struct, frozen=True, kw_only=True):
+    """One GPU that the engine uses."""
+
+    name: str
+    total_bytes: int
+    """What models may take of it together."""
+    booked_bytes: int
+    """What they hold, or were promised."""
+    in_use_bytes: int
+    """By everything on the machine."""
+
+
 class StatusReport(Struct, frozen=True, kw_only=True, tag="status-report"):
     """How everything is."""
 
@@ -172,6 +194,7 @@ class StatusReport(Struct, frozen=True, kw_only=True, tag="status-report"):
     """Tier -> bytes of models there."""
     saved: str = ""
     """Empty while the state file is up to date; else since when and why it is not."""
+    gpus: tuple[GpuRow, ...] = ()
     warnings: tuple[str, ...] = ()
     copying: tuple[str, ...] = ()
     """A sentence for each copy to the SSD that is under way."""
