@@ -30,6 +30,7 @@ from modeld.host.directories import check_socket, prepare_runtime, take_lock
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
 from modeld.host.keys import KeyFile, read_keys
+from modeld.host.limits import LimitsFile, read_limits
 from modeld.host.notify import ServiceManager, listen_fds
 from modeld.host.probe import ServerProbe
 from modeld.host.scan import FileScanner
@@ -65,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state: Path
     cache: Path
     keys: KeyFile
+    limits: LimitsFile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +130,7 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
         state=Path(state) / "modeld",
         cache=Path(cache) / "modeld",
         keys=KeyFile(),
+        limits=LimitsFile(),
     )
 
 
@@ -140,22 +143,32 @@ def _look_beside(config: Config, home: str) -> None:
     """
     if config.gateway.key_file:
         read_keys(expand(config.gateway.key_file, home))
+    read_limits(expand(config.models.limits_file, home))
 
 
 def read_config(settings: Settings) -> Loaded:
     """
-    Read the configuration files, and the file of keys that they name.
+    Read the configuration files, and those of keys and of limits that they name.
 
     Raises:
         ConfigInvalid: They have mistakes, all told at once; or a file can't be read.
     """
     loaded = settings.files.read()
     settings.keys.read(_key_file(settings, loaded.config))
+    settings.limits.read(_limits_file(settings, loaded.config))
     return loaded
 
 
 def _key_file(settings: Settings, config: Config) -> str:
     return expand(config.gateway.key_file, settings.home)
+
+
+def _limits_file(settings: Settings, config: Config) -> str:
+    return expand(config.models.limits_file, settings.home)
+
+
+def _use_limits(settings: Settings, supervisor: Supervisor, config: Config) -> None:
+    supervisor.world.limits = settings.limits.rows(_limits_file(settings, config))
 
 
 def _keys(settings: Settings, config: Config) -> tuple[bytes, ...]:
@@ -176,6 +189,8 @@ async def _serve(settings: Settings, loaded: Loaded) -> int:
     holder.append(supervisor)
     supervisor.world.pid = os.getpid()
     supervisor.world.device_environment = settings.environment
+    _use_limits(settings, supervisor, config)
+    supervisor.world.on_config.append(lambda new: _use_limits(settings, supervisor, new))
     supervisor.world.config_origins = loaded.origins
     supervisor.world.config_notes = loaded.notes
     inherited = listen_fds(settings.environment, os.getpid())

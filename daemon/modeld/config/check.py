@@ -75,9 +75,18 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
     yield from _routing(config.routing)
     for name, entry in config.models.entries.items():
         yield from _rewrites(name, entry)
+    yield from _paths(config, home)
+
+
+def _paths(config: Config, home: str) -> Iterator[Mistake]:
     binary = expand(config.servers.binary, home)
     if "/" in binary and not isabs(binary):
         yield Mistake("servers.binary", f"'{binary}': expected a name on PATH, or an absolute path")
+    limits = config.models.limits_file
+    if limits and not isabs(expand(limits, home)):
+        yield Mistake(
+            "models.limits_file", f"'{limits}': expected an absolute path, or one below ~"
+        )
 
 
 def _routing(routing: Routing) -> Iterator[Mistake]:
