@@ -11,6 +11,7 @@ A llama-server that misbehaves to order: `fake_engine.py HABIT SOCKET [anything 
     abort      ends by SIGABRT
     junk       healthy, between much that is no state line; its lines come in pieces
     mute       accepts connections, and never answers
+    stall      begins to answer what is posted, and never goes on
 
 Started by the tests with the interpreter that runs them, so it needs the standard library only.
 """
@@ -39,7 +40,7 @@ def say(text: str | bytes) -> None:
 
 
 def serve(path: str, answers: list[bytes]) -> None:
-    """Give every connection to the socket the last answer, for ever."""
+    """Give every connection to the socket the last answer, for ever; a POST the first of two."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
@@ -51,7 +52,10 @@ def serve(path: str, answers: list[bytes]) -> None:
             if not answers[-1]:
                 held.append(connection)
                 continue
-            connection.recv(65536)
+            if connection.recv(65536).startswith(b"POST") and len(answers) > 1:
+                connection.sendall(answers[0])
+                held.append(connection)
+                continue
             connection.sendall(answers[-1])
             connection.close()
 
@@ -64,6 +68,10 @@ def response(status: str, body: str) -> bytes:
 
 
 HEALTHY = response("200 OK", '{"status":"ok"}')
+BEGUN = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'0f\r\ndata: {"a":1}\n\n\r\n'
+)
 BUSY = response("503 Service Unavailable", '{"error":{"message":"Loading model"}}')
 
 
@@ -93,6 +101,8 @@ def answer(habit: str, path: str) -> None:
     """Listen, and say on stdout what the habit wants."""
     time.sleep(0.3 if habit == "slow" else 0)
     answers = [{"loading": BUSY, "junk": BUSY, "mute": b""}.get(habit, HEALTHY)]
+    if habit == "stall":
+        answers.insert(0, BEGUN)
     serve(path, answers)
     if habit == "junk":
         junk(answers)

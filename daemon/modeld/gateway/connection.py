@@ -57,6 +57,11 @@ class Connection(asyncio.Protocol):
         return not self._is_answering and not self._is_ending
 
     @property
+    def is_dispensable(self) -> bool:
+        """Whether it has not sent a whole request, or has had its answer and only lingers."""
+        return not self._has_unsent() if self._is_ending else self.is_waiting
+
+    @property
     def body_bytes(self) -> int:
         """How much of a body it, or what answers it, holds."""
         return self._reader.body_bytes + self._taken_bytes
@@ -244,6 +249,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None, "nothing ends before it began"
         self._is_ending = True
+        self._reader.take_body()  # of a request that was refused half way: nobody wants it
         self._wait(self._hall.limits.linger_seconds)
         if self._reader.is_complete and not self._reader.has_more:
             transport.close()

@@ -27,8 +27,8 @@ class Present(Protocol):
     is_dropped: bool
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether it has not sent a whole request."""
+    def is_dispensable(self) -> bool:
+        """Whether it has not sent a whole request, or has had its answer and only lingers."""
 
     @property
     def body_bytes(self) -> int:
@@ -74,8 +74,8 @@ class Hall:
         """
         Return whether one more connection may be.
 
-        A full house shows out whoever has sent no whole request, the one nearest its deadline
-        first: sockets that only sit there must not keep out those that work.
+        A full house shows out whoever only lingers, or has sent no whole request, the one nearest
+        its deadline first: sockets that only sit there must not keep out those that work.
         """
         limit = self.relay.config.max_connections
         if len(self.connections) < limit:
@@ -83,10 +83,11 @@ class Hall:
         present = [c for c in self.connections if not c.is_dropped]
         if len(present) < limit:
             return True
-        waiting = [c for c in present if c.is_waiting]
-        if waiting:
-            min(waiting, key=lambda connection: connection.deadline).drop()
-        return bool(waiting)
+        dispensable = [c for c in present if c.is_dispensable]
+        if len(present) - len(dispensable) >= limit:
+            return False
+        min(dispensable, key=lambda connection: connection.deadline).drop()
+        return True
 
     def visit(self, transport: asyncio.BaseTransport) -> Visitor | None:
         """Return who is at the other end; None for a user of this machine who is not served."""
