@@ -2,14 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from modeld.core.events import RequestEnded, RequestLost
 from modeld.core.usage import Figures
+from modeld.errors import DoesNotFit
 from modeld.gateway import accounts
 from modeld.gateway.accounts import Account, failure_of
+from tests.gateway.test_relay import cold, ready, refusing
+from tests.support.gateway import House, opened, run, until
+from tests.support.upstream import Answering, Asked
 
 TIMINGS = {"cache_n": 8, "prompt_n": 1, "predicted_n": 2, "predicted_ms": 500.0, "prompt_ms": 3.0}
 CHAT_USAGE = {
@@ -239,3 +245,145 @@ def test_kept_bytes_are_bounded_however_long_an_answer_is() -> None:
 def test_failures_have_the_class_of_who_failed(status: int, was_sent: bool, failure: str) -> None:
     """Whoever is called at night wants to know whom to look at."""
     assert failure_of(status, was_sent=was_sent) == failure
+
+
+# --- requests through the gateway ---------------------------------------------------------------
+
+
+def costs(house: House) -> list[Figures]:
+    """Return what the loop was told that requests cost."""
+    return [
+        event.figures
+        for event in house.door.events
+        if isinstance(event, RequestEnded | RequestLost) and event.figures is not None
+    ]
+
+
+def answer(body: bytes, status: bytes = b"200 OK") -> Callable[[Asked, Answering], Awaitable[None]]:
+    """Return a script that answers with this."""
+
+    async def script(_: Asked, answering: Answering) -> None:
+        await answering.json(body, status)
+
+    return script
+
+
+async def stream(_: Asked, answering: Answering) -> None:
+    """Stream a chat, its report last."""
+    await answering.stream_head()
+    await answering.event(b'{"choices":[{"delta":{"content":"x"}}]}')
+    await answering.event(encoded({"choices": [], "timings": TIMINGS}))
+    await answering.event(b"[DONE]")
+    await answering.end()
+
+
+def test_request_is_told_of_once_with_what_it_cost() -> None:
+    """Once: sums are made of it."""
+
+    async def main() -> None:
+        async with ready() as (house, server):
+            server.script = answer(ANSWERS["chat"])
+            for _ in range(3):
+                assert (await house.ask()).status == 200
+            await until(lambda: len(costs(house)) == 3)
+            one = costs(house)[-1]
+            assert (one.model_id, one.was_ready, one.failure) == ("tiny", True, "")
+            assert tokens(one) == (9, 8, 2)
+
+    run(main)
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/api/chat"])
+def test_tokens_of_a_stream_are_counted_in_every_dialect(path: bytes) -> None:
+    """Before translation: what the server says, not what a dialect makes of it."""
+
+    async def main() -> None:
+        async with ready() as (house, server):
+            server.script = stream
+            body = b'{"model":"tiny","stream":true,"messages":[{"role":"user","content":"x"}]}'
+            raw = await house.connect()
+            await raw.send(house.request(b"POST " + path, body))
+            assert (await raw.reply()).status == 200
+            raw.close()
+            await until(lambda: len(costs(house)) == 1)
+            one = costs(house)[0]
+            assert tokens(one) == (9, 8, 2)
+            assert 0 < one.first_token_seconds <= one.seconds
+
+    run(main)
+
+
+def test_request_that_waits_for_a_load_is_a_miss() -> None:
+    """And the wait is told apart from the answer."""
+
+    async def main() -> None:
+        async with cold() as (house, server, loaded):
+            server.script = answer(ANSWERS["chat"])
+            asking = asyncio.create_task(house.ask())
+            await until(lambda: house.gateway.waiting == 1)
+            await asyncio.sleep(0.05)
+            loaded.set()
+            await asking
+            await until(lambda: len(costs(house)) == 1)
+            one = costs(house)[0]
+            assert not one.was_ready
+            assert 0.05 <= one.waited_seconds <= one.seconds
+
+    run(main)
+
+
+def test_requests_that_fail_are_told_of_with_their_class() -> None:
+    """Each once, whoever failed."""
+
+    async def die(_: Asked, answering: Answering) -> None:
+        answering.die()
+
+    async def main() -> None:
+        async with ready() as (house, server):
+            server.script = answer(b'{"error":{"message":"no"}}', b"400 Bad Request")
+            await house.ask()
+            server.script = die
+            await house.ask()
+            house.door.gone("tiny")
+            house.door.loader = refusing(DoesNotFit("no"))
+            await house.ask()
+            await until(lambda: len(costs(house)) == 3)
+            assert [one.failure for one in costs(house)] == ["refused", "server", "load"]
+
+    run(main)
+
+
+def test_request_whose_client_leaves_is_told_of_without_tokens() -> None:
+    """Whatever came so far is not the server's report."""
+
+    async def hang(_: Asked, answering: Answering) -> None:
+        await answering.stream_head()
+        await answering.event(encoded({"timings": TIMINGS}))
+        await answering.until_gone()
+
+    async def main() -> None:
+        async with ready() as (house, server):
+            server.script = hang
+            async with opened(house, house.chat(b'{"model":"tiny","stream":true}')) as raw:
+                await raw.head()
+            await until(lambda: len(costs(house)) == 1)
+            assert costs(house)[0].failure == "left"
+            assert tokens(costs(house)[0]) == (0, 0, 0)
+
+    run(main)
+
+
+def test_looks_and_loads_are_no_requests() -> None:
+    """A dashboard that asks for properties would raise the hit rate."""
+
+    async def main() -> None:
+        async with ready() as (house, _):
+            assert (await house.get(b"/props?model=tiny")).status == 200
+            raw = await house.connect()
+            await raw.send(house.request(b"POST /api/generate", b'{"model":"tiny"}'))
+            assert (await raw.reply()).status == 200
+            raw.close()
+            await house.gateway.drain(0)
+            assert not costs(house)
+
+    run(main)
