@@ -219,6 +219,13 @@ def test_wait_for_a_load_is_a_miss_and_timed_however_it_ends() -> None:
     assert (figures.was_ready, figures.waited_seconds, figures.failure) == (False, 1.0, "load")
 
 
+def test_request_that_no_server_was_asked_is_no_hit() -> None:
+    """Refusals of a full house would raise the hit rate."""
+    account = Account("m", Clock())
+
+    assert not account.close("busy", is_stream=False).was_ready
+
+
 def test_kept_bytes_are_bounded_however_long_an_answer_is() -> None:
     """256 endless streams must not fill the memory."""
     account = Account("m", Clock())

@@ -33,7 +33,7 @@ class Figures(Struct, frozen=True, kw_only=True, gc=False):
     waited_seconds: float = 0.0
     """For its model to be loaded."""
     was_ready: bool = True
-    """Whether the model was loaded when it came."""
+    """Whether the model was loaded when it came; false where its server was never asked."""
     first_token_seconds: float = 0.0
     """
     From the request's sending to the first token: the first byte of a stream, or the end without

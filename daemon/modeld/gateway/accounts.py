@@ -154,7 +154,7 @@ class Account:
         return Figures(
             model_id=self._model_id,
             waited_seconds=self._waited,
-            was_ready=self._was_ready,
+            was_ready=self._was_ready and self._sent > 0,
             first_token_seconds=first,
             seconds=now - self._began,
             prompt_tokens=prompt,

@@ -27,6 +27,8 @@ from modeld.wire.usage import UsageReport, UsageRow
 
 MAX_LABELS = 200
 """Models that watchers are told of by name."""
+MAX_ROWS = 1000
+"""Models that people are told of, and that fit into a message."""
 OTHER = "other"
 """What the rest of them are together."""
 
@@ -134,12 +136,12 @@ class Counting:
         world, before = self._world, self._kept_before()
         known = {**before, **self._since} if not model_id else {model_id: None}
         totals = {one: self._totals(one) for one in known}
+        shown = [one for one, each in totals.items() if each.requests or each.swaps or model_id]
+        shown.sort(key=lambda one: (-totals[one].requests, one))
         rows = [
-            self._row(world.label(one), one, each, self._recent(one))
-            for one, each in totals.items()
-            if each.requests or each.swaps or model_id
+            self._row(world.label(one), one, totals[one], self._recent(one))
+            for one in shown[:MAX_ROWS]
         ]
-        rows.sort(key=lambda row: (-row.requests, row.name))
         recent = tuple(seconds for one in totals for seconds in self._recent(one))
         return UsageReport(
             models=tuple(rows),

@@ -40,7 +40,7 @@ class UsageReport(Struct, frozen=True, kw_only=True, tag="usage-report"):
     """What requests cost since modeld counts."""
 
     models: tuple[UsageRow, ...]
-    """Most requests first; only models that had any, or a swap."""
+    """Most requests first, 1000 at most; only models that had any, or a swap."""
     total: UsageRow
     cache_strategy: str
     """The configured `keep_alive.strategy`; `ram` where none is."""
