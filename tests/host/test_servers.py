@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -464,6 +464,47 @@ async def test_damaged_record_is_set_aside_and_its_server_ended(
 
     assert found.record == good
     assert path.with_name(f"{path.name}.damaged").read_bytes() == content
+
+
+@asynchronous
+async def test_log_is_followed_and_the_follower_leaves_nothing_behind(
+    launcher: launchers.AnyLauncher,
+) -> None:
+    """Whoever watches a load wants its lines as they come, and stops with Ctrl-C."""
+    async with opened(launcher) as (rig, servers):
+        record = rig.fake("healthy")
+        await started(rig, servers, record)
+        lines: list[str] = []
+        async with aclosing(servers.follow_log(record.server_id, 10)) as batches:
+            async with asyncio.timeout(10):
+                async for batch in batches:
+                    lines += batch
+                    if "fake engine: healthy" in lines:
+                        break
+                async for batch in batches:  # nothing more is written, and that is told
+                    if not batch:
+                        break
+        names = [
+            each.info["name"] or ""
+            for each in psutil.process_iter(["name", "ppid"])
+            if each.info["ppid"] == os.getpid()
+        ]
+        servers.kill(record.server_id)
+        await ended(rig, record)
+
+    assert "fake engine: healthy" in lines
+    assert "journalctl" not in names
+
+
+@asynchronous
+async def test_log_of_nobody_is_followed_in_silence(launcher: launchers.AnyLauncher) -> None:
+    """It may have ended a moment ago."""
+    async with (
+        opened(launcher) as (_, servers),
+        aclosing(servers.follow_log("0123456789abcdef", 5)) as batches,
+        asyncio.timeout(10),
+    ):
+        assert [await anext(batches) for _ in range(2)] == [(), ()]
 
 
 @asynchronous

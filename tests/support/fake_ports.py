@@ -6,7 +6,7 @@ that every order of events can be played.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -80,6 +80,7 @@ class FakeServers:
         self.killed: list[str] = []
         self.forgotten: list[str] = []
         self.left: list[Found] = []
+        self.logs: dict[str, list[str]] = {}
 
     def start(self, record: LaunchRecord) -> None:
         """Remember."""
@@ -104,6 +105,21 @@ class FakeServers:
     async def log_lines(self, server_id: str, count: int) -> Sequence[str]:
         """Return a line."""
         return [f"log of {server_id}"][:count]
+
+    async def follow_log(
+        self, server_id: str, backlog: int
+    ) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give what is in the log, and what is put there."""
+        given = 0
+        lines = self.logs.setdefault(server_id, [])
+        first = tuple(lines[-backlog:] if backlog else ())
+        given = len(lines)
+        yield first
+        while True:
+            new = tuple(lines[given:])
+            given = len(lines)
+            yield new
+            await asyncio.sleep(0.005)
 
     async def close(self) -> None:
         """Do nothing."""
@@ -291,18 +307,22 @@ class FakeJournal:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
+        self.listeners: list[Callable[[Happened], None]] = []
 
     def record(self, event: str, message: str, *, priority: int = 6, **fields: str | float) -> None:
         """Remember."""
         self.events.append((event, message))
+        for listener in self.listeners:
+            listener(Happened(event=event, message=message, at=""))
 
     def recent(self, count: int) -> Sequence[Happened]:
         """Return the last ones."""
         return [Happened(event=e, message=m, at="") for e, m in self.events[-count:]]
 
     def subscribe(self, listener: Callable[[Happened], None]) -> Callable[[], None]:
-        """Call nobody."""
-        return lambda: None
+        """Call it, until the returned function is called."""
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
 
 class FakeNotify:

@@ -15,11 +15,12 @@ from collections.abc import Awaitable
 from typing import cast
 
 from modeld.errors import ModeldError
+from modeld.gateway.following import Following
 from modeld.gateway.guard import Guard, Visitor, preflight
 from modeld.gateway.hall import Hall
 from modeld.gateway.http import Answer, Problem, RequestHead, RequestReader, ResponseWriter
 from modeld.gateway.relay import Exchange
-from modeld.gateway.table import Call, Relayed, Row, problem_of
+from modeld.gateway.table import Call, Followed, Relayed, Row, problem_of
 
 HIGH_WATER_BYTES = 256 * 1024
 """Of an answer in memory before its server has to wait."""
@@ -269,8 +270,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def say_goodbye(self) -> None:
-        """Close with the next answer, or with the present one."""
+        """Close with the next answer, or with the present one; one without end ends now."""
         self.writer.keep_alive = False
+        if isinstance(self._exchange, Following):
+            self._exchange.end()
 
     def close_if_idle(self) -> None:
         """Close now, unless a request has begun to come or is being answered."""

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 from typing import Protocol
 
+from modeld.gateway.following import Following
 from modeld.gateway.guard import Address, Limits, Visitor
 from modeld.gateway.peer import Peers, is_ours
 from modeld.gateway.shared import Relay
@@ -56,6 +57,7 @@ class Hall:
         self.limits = limits
         self.peers = Peers()
         self.connections: set[Present] = set()
+        self.following: set[Following] = set()
         self.is_closing = False
         self.common = b""
         """Header lines of every answer: the date."""

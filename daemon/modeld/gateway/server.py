@@ -14,7 +14,7 @@ from email.utils import formatdate
 
 from modeld.config.schema import Gateway as Settings
 from modeld.errors import AddressInUse, ConfigInvalid
-from modeld.gateway import anthropic, management, measures, native, ollama, openai
+from modeld.gateway import anthropic, live, management, measures, native, ollama, openai
 from modeld.gateway.connection import Connection
 from modeld.gateway.guard import Address, Guard, Limits, check_reach, parse_address
 from modeld.gateway.hall import Hall
@@ -32,6 +32,7 @@ ROWS: tuple[Row, ...] = (
     *belonging(("ollama",), ollama.ROWS),
     *belonging(("llamacpp",), native.ROWS),
     *management.ROWS,
+    *live.ROWS,
     *measures.ROWS,
 )
 """Every route; a dialect adds its own here."""

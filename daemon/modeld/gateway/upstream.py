@@ -82,14 +82,22 @@ class Upstream(asyncio.Protocol):
         self._is_chunked = False
         self._pieces: list[bytes] = []
 
-    def send(self, path: str, body: Body, receiver: Receiver, *, method: str = "POST") -> None:
+    def send(
+        self,
+        path: str,
+        body: Body,
+        receiver: Receiver,
+        *,
+        method: str = "POST",
+        content_type: str = "application/json",
+    ) -> None:
         """Send a request; the receiver will hear of its answer, or its failure."""
         assert self._receiver is None, "one answer at a time"
         assert self._transport is not None, "the pool gives connected ones"
         self._receiver = receiver
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode("ascii")
         if len(body) <= COALESCE_BYTES:
             self._transport.write(head + body)

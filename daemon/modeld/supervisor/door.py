@@ -6,7 +6,7 @@ else.  A stale read may inform, as when the gateway looks for a server that is r
 changes something is asked of the loop.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -75,8 +75,25 @@ class Routes(Struct, frozen=True, kw_only=True):
         return route if route is not None and route.state is ServerState.READY else None
 
 
+class Logs(Protocol):
+    """What was done, and what servers wrote, in lines."""
+
+    def recent(self, count: int) -> tuple[str, ...]:
+        """Return the last things that modeld did, oldest first."""
+
+    def follow_own(self, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give the last things that modeld did, then each as it happens."""
+
+    def follow(self, model_id: str, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give the last lines of a model's server, then each as it comes, of later ones too."""
+
+
 class Door(Protocol):
     """The supervisor, as the front doors see it."""
+
+    @property
+    def logs(self) -> Logs:
+        """What was done, and what servers wrote."""
 
     @property
     def routes(self) -> Routes:

@@ -6,7 +6,7 @@ once; what comes of them arrives in the loop's queue as an event, through the `e
 that the adapter was built with.  `emit` must be called in the loop's thread.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -55,6 +55,13 @@ class Servers(Protocol):
 
     async def log_lines(self, server_id: str, count: int) -> Sequence[str]:
         """Return its last log lines, oldest first; empty where none can be read."""
+
+    def follow_log(self, server_id: str, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """
+        Give its last log lines, then all that it writes, as it comes, until this is closed.
+
+        Where nothing came for a second, nothing is given: an empty tuple.
+        """
 
     async def close(self) -> None:
         """Let go of everything and leave the processes running."""

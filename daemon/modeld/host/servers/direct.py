@@ -13,13 +13,14 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modeld.core.entities import Exit, Found, LaunchRecord
 from modeld.core.events import ServerExited, ServerStarted
 from modeld.host.servers.engine import LAST_LINES, Engine, log_tail, shorten_log
+from modeld.host.servers.following import follow_file
 from modeld.host.servers.process import Handle
 from modeld.host.servers.records import Records, record_paths
 from modeld.supervisor.ports import Emit
@@ -92,6 +93,10 @@ class DirectServers:
     async def log_lines(self, server_id: str, count: int) -> Sequence[str]:
         """Return the last lines of its log file."""
         return log_tail(record_paths(self._runtime_directory, server_id).log_path, count)
+
+    def follow_log(self, server_id: str, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give the last lines of its log file, then all that it writes."""
+        return follow_file(record_paths(self._runtime_directory, server_id).log_path, backlog)
 
     async def close(self) -> None:
         """Let go of everything."""

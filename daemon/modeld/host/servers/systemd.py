@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from modeld.core.events import ServerExited, ServerStarted
 from modeld.errors import Unavailable
 from modeld.host.servers.bus import BusError, Service, UserManager
 from modeld.host.servers.engine import LAST_LINES, Engine
+from modeld.host.servers.following import follow_unit
 from modeld.host.servers.journal import last_words, unit_lines
 from modeld.host.servers.process import Handle
 from modeld.host.servers.records import Records, record_paths
@@ -127,6 +128,10 @@ class SystemdServers:
     async def log_lines(self, server_id: str, count: int) -> Sequence[str]:
         """Return its last lines in the user's journal."""
         return await unit_lines(self._unit(server_id).name, count)
+
+    def follow_log(self, server_id: str, backlog: int) -> AsyncGenerator[tuple[str, ...], None]:
+        """Give its last lines in the user's journal, then all that it writes."""
+        return follow_unit(self._unit(server_id).name, backlog)
 
     async def close(self) -> None:
         """Let go of everything; what was not even started by now is found by the next daemon."""
