@@ -134,6 +134,12 @@ class Jobs:
                 else:
                     self._fail(job, error)
 
+    def plan_anew(self) -> None:
+        """Take back the plans of loads that still wait for room: the limits are others now."""
+        for job in self._world.jobs:
+            if job.phase is Phase.MAKING_ROOM:
+                job.phase = Phase.QUEUED
+
     def _is_read(self, job: Job) -> bool:
         """Whether a model was read once, by its copy or ahead of its server."""
         return self._cache.is_read(job.copy_id) and self._reading.is_over(job.copy_id)

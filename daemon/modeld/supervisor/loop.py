@@ -141,6 +141,7 @@ class Supervisor:
         self._reloading.look_at_folders()
         self.cache.survey()
         world.on_config.append(lambda _: self.cache.survey())
+        world.on_config.append(lambda _: self.jobs.plan_anew())
         self._runner = asyncio.create_task(self._run(), name="supervisor")
         self._runner.add_done_callback(self._ended)
         for event, seconds in ((self._surveyed, SURVEY_SECONDS), (self._adopted, ADOPTION_SECONDS)):
