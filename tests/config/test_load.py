@@ -402,6 +402,20 @@ def test_other_addresses_are_refused(address: str) -> None:
     assert "gateway.listen" in _mistakes(f'[gateway]\nlisten = ["{address}"]\n')[0]
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:80", "[::]:1", "192.168.1.2:80"])
+def test_addresses_that_others_reach_are_taken_with_keys(address: str) -> None:
+    """X-22: a key is what makes it meant."""
+    wide = f'[gateway]\nlisten = ["{address}"]\n'
+
+    assert "gateway.key_file must be set" in _mistakes(wide)[0]
+    _load(f'{wide}key_file = "~/keys"\n')
+
+
+def test_file_of_keys_has_an_absolute_path() -> None:
+    """The daemon's working folder is nobody's business."""
+    assert "gateway.key_file = 'keys'" in _mistakes('[gateway]\nkey_file = "keys"\n')[0]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -238,6 +238,6 @@ _METRICS, _STATS = Local(metrics), Local(stats)
 # fmt: off
 ROWS = (
     Row(method="GET", path="/metrics",       dialect=OPENAI, action=_METRICS, families=ALWAYS),
-    Row(method="GET", path="/api/llm/stats", dialect=OPENAI, action=_STATS),
+    Row(method="GET", path="/api/llm/stats", dialect=OPENAI, action=_STATS,   families=ALWAYS),
 )
 # fmt: on
