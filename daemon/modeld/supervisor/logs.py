@@ -63,10 +63,9 @@ class WorldLogs:
         """Give the last lines of a model's server, then each as it comes, of later ones too."""
         world = self._world
         seen = ""
-        if backlog and world.server_of(model_id) is None:
-            yield world.last_words.get(model_id, ())[-backlog:]
-            gone = world.last_records.get(model_id)
-            seen = gone.server_id if gone is not None else ""
+        if world.server_of(model_id) is None:
+            seen = self._newest(model_id)  # which is gone, and its log with it
+            yield world.last_words.get(model_id, ())[-backlog:] if backlog else ()
         while True:
             server_id = self._newest(model_id)
             if not server_id or server_id == seen:
