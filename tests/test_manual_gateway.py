@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from modeld.errors import STATUSES
+from modeld.gateway.measures import METRICS
 from modeld.gateway.server import ROWS
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,13 @@ def test_page_has_every_endpoint_and_no_other() -> None:
     told = re.findall(r"^\.It ([A-Z]+) Pa (\S+)$", PAGE, re.MULTILINE)
 
     assert sorted(told) == sorted((row.method, row.path) for row in ROWS)
+
+
+def test_page_has_every_metric_with_its_labels_and_no_other() -> None:
+    """Dashboards are built by this list."""
+    told = re.findall(r"^\.It Li (modeld_\w+)(?: Brq (\S+))?\n(.+)$", PAGE, re.MULTILINE)
+
+    assert told == [(each.name, ",".join(each.labels), each.help) for each in METRICS]
 
 
 def test_page_has_every_status_and_no_other() -> None:

@@ -150,7 +150,7 @@ METRICS: tuple[Metric, ...] = (
            _plain(lambda m: m.copied_bytes)),
     Metric("modeld_requests_total", "counter", "Requests to a model.",
            _by_model(lambda t: t.requests), _MODEL),
-    Metric("modeld_request_hits_total", "counter", "Requests whose model was loaded when they came.",
+    Metric("modeld_request_hits_total", "counter", "Requests whose model was loaded.",
            _by_model(lambda t: t.hits), _MODEL),
     Metric("modeld_request_failures_total", "counter", "Requests that failed, by class.",
            _failures, ("model", "class")),
