@@ -7,6 +7,8 @@ import pytest
 from msgspec import Struct
 
 from modelctl.commands.help import exit_codes
+from modelctl.commands.importing import ImportReport
+from modelctl.importing.gleaning import Left, Taken
 from modelctl.render.answer import failure_fields
 from modelctl.table import BY_NAME, COMMANDS, GLOBAL_OPTIONS, SELECT, Command, Option
 from modeld.errors import STATUSES
@@ -21,7 +23,9 @@ from modeld.wire.cache import (
     TierRow,
 )
 from modeld.wire.codec import Progress
+from modeld.wire.configuration import ConfigChecked, ConfigFile, ConfigReport, Setting
 from modeld.wire.daemon import Happened, Logs, Reloaded
+from modeld.wire.history import HistoryRow
 from modeld.wire.load import Candidate, Done, Loaded, Planned, Step, Unloaded, Verdict
 from modeld.wire.models import (
     FailedRow,
@@ -35,6 +39,7 @@ from modeld.wire.models import (
 )
 from modeld.wire.names import Named
 from modeld.wire.simulate import EventRow, PolicyRow, SimulationReport, SimulationSummary
+from modeld.wire.usage import UsageReport, UsageRow
 
 PAGE = (Path(__file__).parents[2] / "man" / "modelctl.1").read_text()
 NAMES = [command.name for command in COMMANDS]
@@ -50,11 +55,14 @@ STRUCTS: dict[str, type[Struct]] = {
     "Cm logs": Logs,
     "Cm wait": Done,
     "Cm reload": Reloaded,
+    "Cm stats": UsageReport,
     "Cm cache show": CacheReport,
     "Cm cache plan": CacheChanged,
     "Cm cache verify": CacheVerified,
     "Cm rank": RankReport,
     "Cm simulate": SimulationReport,
+    "Em setting": Setting,
+    "Em file": ConfigFile,
     "Em simulated_event": EventRow,
     "Em summary": SimulationSummary,
     "Em comparison": PolicyRow,
@@ -62,10 +70,15 @@ STRUCTS: dict[str, type[Struct]] = {
     "Em copy": CopyRow,
     "Em decision": CacheDecision,
     "Em rank": RankRow,
+    "Em usage": UsageRow,
     "Em server": ServerRow,
     "Em failed": FailedRow,
     "Em model": ModelRow,
     "Em loaded_model": LoadedModel,
+    "Cm import-config": ImportReport,
+    "Em taken": Taken,
+    "Em left": Left,
+    "Em history": HistoryRow,
     "Em candidate": Candidate,
     "Em step": Step,
     "Em progress": Progress,
@@ -170,6 +183,19 @@ def test_manual_has_the_keys_of_status_in_both_shapes() -> None:
 
     assert keys("Cm status") == set(StatusReport.__struct_fields__) - only_for_one
     assert keys("Cm status MODEL") == {"model", "exists", "loaded", "lastUsed"}
+
+
+@pytest.mark.parametrize(
+    ("item", "struct"),
+    [
+        ("Cm config show", ConfigReport),
+        ("Cm config get", Setting),
+        ("Cm config check", ConfigChecked),
+    ],
+)
+def test_manual_has_the_keys_of_answers_without_a_daemon(item: str, struct: type[Struct]) -> None:
+    """They say whether one runs, since the daemon may know of variables that modelctl does not."""
+    assert keys(item) == {*struct.__struct_fields__, "daemon"}
 
 
 def test_manual_has_the_keys_of_an_error() -> None:

@@ -77,6 +77,28 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "import-config",
+        "Daemon",
+        "take over another program's settings and history",
+        "importing.import_config",
+        "Programs: llama-pack, ollm, karen, rustyclaw, airganizer.  Every key of the file is told: "
+        "what it becomes here, or why it is left.  Secrets are always left.  Exit status 1 where "
+        "the file has mistakes; what is right is taken all the same.",
+        arguments=(
+            Argument("KIND", "whose file it is"),
+            Argument("FILE", "its configuration, or what it remembers"),
+        ),
+        options=(
+            Option(("--dry-run",), "tell what would be taken, and change nothing"),
+            Option(("--yes",), "replace what an earlier import wrote, without asking"),
+        ),
+        examples=(
+            ("modelctl import-config llama-pack ~/.config/llama-pack/config.json", "all of it"),
+            ("modelctl import-config --dry-run rustyclaw config.yaml", "what would come of it?"),
+        ),
+        timeout_s=60,
+    ),
+    Command(
         "version",
         "Daemon",
         "versions of modelctl, modeld and llama-server",
