@@ -119,6 +119,20 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        "stats",
+        "Everyday",
+        "what requests cost: tokens, times, swaps",
+        "usage.stats",
+        "READY is the part of the requests whose model was loaded when they came, FIRST the time "
+        "to the first token, SWAP how long a load took that a request waited for.",
+        arguments=(MODEL,),
+        options=SELECT,
+        examples=(
+            ("modelctl stats", "every model, most requests first"),
+            ("modelctl stats --json tool", "one of them, for a program"),
+        ),
+    ),
+    Command(
         "can-load",
         "Everyday",
         "would a model fit beside what runs?",
