@@ -154,8 +154,8 @@ def read_config(settings: Settings) -> Loaded:
         ConfigInvalid: They have mistakes, all told at once; or a file can't be read.
     """
     loaded = settings.files.read()
-    settings.keys.read(_key_file(settings, loaded.config))
     settings.limits.read(_limits_file(settings, loaded.config))
+    settings.keys.read(_key_file(settings, loaded.config))
     return loaded
 
 
@@ -315,6 +315,7 @@ def _reread(
                 config=loaded.config,
                 origins=loaded.origins,
                 notes=loaded.notes,
+                changed=settings.keys.news,
             )
         except ModeldError as error:
             return ConfigRead(request_id=request_id, config=None, error=error)

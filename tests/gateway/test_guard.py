@@ -328,7 +328,8 @@ def test_a_page_may_ask_first_without_a_key() -> None:
         ("192.168.1.5", "evil.example:8080", 403),
         ("192.168.1.5", "mybox", 200),
         ("127.0.0.1", "127.0.0.1:8080", 200),
-        ("127.0.0.1", "0.0.0.0:8081", 403),
+        ("127.0.0.1", "0.0.0.0:8080", 403),
+        ("127.0.0.1", "0:8080", 403),
     ],
 )
 def test_guard_of_all_addresses_admits_the_one_that_was_reached(

@@ -91,3 +91,18 @@ def test_key_file_keeps_what_it_read_when_the_next_one_is_bad(tmp_path: Path) ->
 
     assert found.keys("") == ()
     assert found.keys(path) == (SECRET.encode(),)
+
+
+def test_key_file_tells_that_keys_changed_and_not_which(tmp_path: Path) -> None:
+    """A reload that says "nothing has changed" leaves its user in doubt."""
+    found = KeyFile()
+    path = key_file(tmp_path, f"{SECRET}\nsecond-secret\n")
+    found.read(path)
+    assert found.news == ("keys of the gateway: 2 new, 0 gone, 2 in all",)
+    found.read(path)
+    assert found.news == ()
+    key_file(tmp_path, f"{SECRET}\n")
+    found.read(path)
+    assert found.news == ("keys of the gateway: 0 new, 1 gone, 1 in all",)
+    found.read("")
+    assert found.news == ("keys of the gateway: 0 new, 1 gone, 0 in all",)

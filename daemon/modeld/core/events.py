@@ -363,6 +363,8 @@ class ConfigRead(Event, frozen=True, kw_only=True):
     """Key -> where it was set."""
     notes: tuple[str, ...] = ()
     """What was set and has no effect."""
+    changed: tuple[str, ...] = ()
+    """What else is new than its keys: a sentence each."""
     error: ModeldError | None = None
 
 

@@ -135,7 +135,9 @@ class Guard:
     def configure(self, config: Gateway, keys: Keyring, rates: Rates | None) -> None:
         """Use these from now on, for connections that are open as well."""
         port = self._address.port
-        own = {"127.0.0.1", "localhost", "[::1]", str(self._address).rpartition(":")[0]}
+        own = {"127.0.0.1", "localhost", "[::1]"}
+        if not self._is_wide:  # 0.0.0.0 is what pages try that may not say 127.0.0.1
+            own.add(str(self._address).rpartition(":")[0])
         hosts = {f"{host}:{port}" for host in own}
         for host in config.allowed_hosts:  # a reverse proxy's Host has its port, or none
             hosts |= {host.lower(), f"{host.lower()}:{port}"}

@@ -26,6 +26,9 @@ class KeyFile:
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[bytes, ...]] = {}
+        self._last: frozenset[bytes] = frozenset()
+        self.news: tuple[str, ...] = ()
+        """What the last reading found otherwise than the one before: a sentence, or none."""
 
     def read(self, path: str) -> None:
         """
@@ -36,6 +39,10 @@ class KeyFile:
         """
         keys = read_keys(path) if path else ()
         self._read = {**self._read, path: keys}  # another thread may be looking
+        came, went = len({*keys} - self._last), len(self._last - {*keys})
+        self._last = frozenset(keys)
+        told = f"keys of the gateway: {came} new, {went} gone, {len(keys)} in all"
+        self.news = (told,) if came or went else ()
 
     def keys(self, path: str) -> tuple[bytes, ...]:
         """Return the keys of a file as they were when it was last read."""

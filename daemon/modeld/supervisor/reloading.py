@@ -40,7 +40,7 @@ class Reloading:
             world.fail(event.request_id, error)
             return
         old, new = world.config, event.config
-        changed = changes(old, new)
+        changed = [*changes(old, new), *event.changed]
         world.config = new
         world.config_origins, world.config_notes = event.origins, event.notes
         for listener in world.on_config:
