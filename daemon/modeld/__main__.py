@@ -27,6 +27,8 @@ from modeld.host.clock import SystemClock
 from modeld.host.config_files import ConfigFiles
 from modeld.host.copy import FileCopier, PageReader
 from modeld.host.directories import check_socket, prepare_runtime, take_lock
+from modeld.host.estimate import FitParams
+from modeld.host.gpus import LocalGpus
 from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
 from modeld.host.keys import KeyFile, read_keys
@@ -225,16 +227,20 @@ def _ports(settings: Settings, config: Config, emit: Emit) -> Ports:
     """Build every adapter of this machine."""
     journal = SystemJournal(settings.environment, config.log.level)
     logging.getLogger().addHandler(journal.handler())
+    gpus = LocalGpus(settings.environment)
     return Ports(
         clock=SystemClock(),
         servers=_servers(settings, config, emit),
-        probe=ServerProbe(emit),
+        probe=ServerProbe(emit, gpus.of_process),
         store=FileStore(emit, settings.state),
         scanner=FileScanner(emit, settings.cache / "headers.msgpack"),
         watcher=FolderWatcher(emit),
         copier=FileCopier(emit),
         page_cache=PageReader(emit),
-        hardware=LocalHardware(emit, settings.cache / "binaries.json", settings.environment),
+        hardware=LocalHardware(
+            emit, settings.cache / "binaries.json", settings.environment, gpus.all
+        ),
+        estimator=FitParams(emit, settings.cache / "fit-params.json", settings.environment),
         journal=journal,
         notify=ServiceManager(settings.environment),
     )
@@ -346,6 +352,7 @@ async def _close(supervisor: Supervisor, gateway: Gateway, rpc: RpcServer) -> No
         ports.scanner,
         ports.watcher,
         ports.probe,
+        ports.estimator,
         ports.store,
         ports.servers,
     ):

@@ -149,7 +149,7 @@ def test_damaged_cache_is_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "cache" / "binaries.json").write_text(text, "latin-1")
 
     assert _hardware(tmp_path, PATH=str(tmp_path)).find_binary("").problem == ""
-    assert json.loads((tmp_path / "cache" / "binaries.json").read_text())["version"] == 1
+    assert json.loads((tmp_path / "cache" / "binaries.json").read_text())["version"] == hardware.CACHE_VERSION
 
 
 def test_cache_that_can_not_be_written_is_no_problem(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from modeld.core.entities import (
     Exit,
     Found,
     FoundFile,
+    Gpu,
     Header,
     LaunchRecord,
     Machine,
@@ -292,14 +293,34 @@ class FakeHardware:
         self._emit = emit
         self.binary = BINARY
         self.memory_bytes = 16 * GB
+        self.gpus: tuple[Gpu, ...] = ()
+        self.awaited: list[tuple[str, list[int]]] = []
 
     def machine(self) -> Machine:
         """Return it."""
-        return Machine(memory_bytes=self.memory_bytes, boot_id="boot")
+        return Machine(memory_bytes=self.memory_bytes, gpus=self.gpus, boot_id="boot")
+
+    def await_gpus(self, server_id: str, used_bytes: Sequence[int]) -> None:
+        """Remember; a test says when memory is back."""
+        self.awaited.append((server_id, list(used_bytes)))
 
     def probe_binary(self, wanted: str) -> None:
         """Find the engine at once."""
         self._emit(BinaryProbed(binary=self.binary))
+
+
+class FakeEstimator:
+    """An llama-fit-params that answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def ask(self, key: str, words: Sequence[str]) -> None:
+        """Remember."""
+        self.asked.append((key, tuple(words)))
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 class FakeJournal:
@@ -361,6 +382,7 @@ class FakeMachine:
         self.hardware, self.journal = FakeHardware(self.emit), FakeJournal()
         self.notify, self.copier = FakeNotify(), FakeCopier()
         self.page_cache = FakePageCache(self.emit)
+        self.estimator = FakeEstimator()
         self.config = config or Config()
         self.read_configs: list[str] = []
         ports = Ports(
@@ -373,6 +395,7 @@ class FakeMachine:
             copier=self.copier,
             page_cache=self.page_cache,
             hardware=self.hardware,
+            estimator=self.estimator,
             journal=self.journal,
             notify=self.notify,
         )

@@ -79,6 +79,11 @@ class Demand(Struct, frozen=True, kw_only=True):
     """The same for any two sets of arguments that memory cannot tell apart."""
 
 
+def memory_options(asked: Sequence[str], binary: Binary | None) -> dict[str, str]:
+    """Return the options that memory depends on, by their names in `OPTIONS`."""
+    return {_NAMES[name]: value for name, value in normalised(asked, binary) if name in _NAMES}
+
+
 def read_demand(asked: Sequence[str], binary: Binary | None, context_tokens: int) -> Demand:
     """
     Return what arguments say about memory.
@@ -88,7 +93,7 @@ def read_demand(asked: Sequence[str], binary: Binary | None, context_tokens: int
         binary: Whose spellings they are; None where it isn't known yet.
         context_tokens: [tokens] Of all slots together.
     """
-    said = {_NAMES[name]: value for name, value in normalised(asked, binary) if name in _NAMES}
+    said = memory_options(asked, binary)
     slots = _number(said, "slots", 0)
     micro = min(
         _number(said, "micro_batch", MICRO_BATCH_TOKENS) or MICRO_BATCH_TOKENS,

@@ -367,6 +367,8 @@ class Binary(Struct, frozen=True, kw_only=True):
     """Each spelling of each option -> whether it takes a value."""
     canonical: dict[str, str] = field(default_factory=dict)
     """Each spelling -> the one that stands for all of its meaning: `-c` -> `--ctx-size`."""
+    estimator: str = ""
+    """The llama-fit-params that belongs to it; empty where there is none."""
     devices: tuple[str, ...] = ()
     """The GPUs that it can use, by its own names: `CUDA0`; empty where it uses none."""
     problem: str = ""

@@ -15,6 +15,7 @@ from modeld.core.entities import (
     Origin,
     Process,
 )
+from modeld.core.fit import Told
 from modeld.core.history import Past
 from modeld.core.usage import Figures
 from modeld.errors import ModeldError
@@ -86,6 +87,8 @@ class LoadAsked(Event, frozen=True, kw_only=True):
     dry_run: bool = False
     keep_alive_seconds: float | None = None
     """How long it is to stay when idle; negative for ever, None where nothing is said."""
+    context_tokens: int = 0
+    """What its server is to have, where this starts one and no argument says it; 0 for as usual."""
     by_program: bool = False
     """Not throttled, and content with what runs already where it names no arguments."""
 
@@ -268,6 +271,19 @@ class MemoryMeasured(Event, frozen=True, kw_only=True):
     """The part of it that is no file's; 0 where that isn't known."""
     gpu_bytes: tuple[int, ...] = ()
     """On each GPU; empty where nobody tells."""
+
+
+class GpusFreed(Event, frozen=True, kw_only=True):
+    """A server's memory of GPUs came back, or was waited for long enough."""
+
+    server_id: str
+
+
+class NeedTold(Event, frozen=True, kw_only=True):
+    """llama-fit-params answered a question about a model, or did not."""
+
+    key: str
+    told: tuple[Told, ...] = ()
 
 
 class CopyMoved(Event, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
 """
-What this machine has: memory, and a llama-server.
+What this machine has: memory, GPUs, and a llama-server.
 
 A llama-server is asked for its options once; the answer is kept in a cache file until the program
 changes, so that a start needs no such question.  Asking is bounded in time and in bytes, happens in
@@ -19,17 +19,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import psutil
 from msgspec import Struct
+from msgspec.structs import replace
 
 from modeld.core.argv import environment as clean_environment
 from modeld.core.argv import parse_help
-from modeld.core.entities import Binary, Machine
-from modeld.core.events import BinaryProbed
+from modeld.core.entities import Binary, Gpu, Machine
+from modeld.core.events import BinaryProbed, GpusFreed
 from modeld.supervisor.ports import Emit, no_binary
 
 PROGRAM = "llama-server"
@@ -37,14 +38,18 @@ ANSWER_SECONDS = 10.0
 GIVE_UP_SECONDS = 25.0
 """For both questions and a disk that does not answer."""
 MAX_OUTPUT_BYTES = 1 << 20
-CACHE_VERSION = 1
-"""Grows when `parse_help` reads something else from the same text."""
+CACHE_VERSION = 2
+"""Grows when something else is read from the same text."""
 MAX_CACHED = 8
 CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+ESTIMATOR = "llama-fit-params"
+GPU_POLL_SECONDS = 0.25
+GPU_WAIT_SECONDS = 5.0
+_DEVICE = re.compile(r"^ +([A-Za-z]+\d+): .*\(\d+ MiB", re.MULTILINE)
 _VERSION = re.compile(r"^version: *(.+)$", re.MULTILINE)
 
 
@@ -64,8 +69,15 @@ class _Cache(Struct, frozen=True):
 class LocalHardware:
     """The `Hardware` port."""
 
-    def __init__(self, emit: Emit, cache_file: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        cache_file: Path,
+        environment: Mapping[str, str],
+        gpus: Callable[[], tuple[Gpu, ...]] = tuple,
+    ) -> None:
         self._emit = emit
+        self._gpus = gpus
         self._cache_file = cache_file
         self._environment = dict(environment)
         self._asked = 0
@@ -75,8 +87,25 @@ class LocalHardware:
         memory = psutil.virtual_memory()
         limit = min([memory.total, *_container_limits()])
         return Machine(
-            memory_bytes=limit, available_bytes=min(memory.available, limit), boot_id=boot_id()
+            memory_bytes=limit,
+            available_bytes=min(memory.available, limit),
+            gpus=self._gpus(),
+            boot_id=boot_id(),
         )
+
+    def await_gpus(self, server_id: str, used_bytes: Sequence[int]) -> None:
+        """Wait until no more than that is used of each GPU, or for some seconds: `GpusFreed`."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + GPU_WAIT_SECONDS
+
+        def look() -> None:
+            pairs = zip(self._gpus(), used_bytes, strict=False)
+            if all(gpu.used_bytes <= most for gpu, most in pairs) or loop.time() >= give_up:
+                self._emit(GpusFreed(server_id=server_id))
+            else:
+                loop.call_later(GPU_POLL_SECONDS, look)
+
+        loop.call_soon(look)
 
     def probe_binary(self, wanted: str) -> None:
         """Find llama-server and ask for its options, cached by file: `BinaryProbed`."""
@@ -117,7 +146,9 @@ class LocalHardware:
         path = self._environment.get("PATH")
         found = wanted if "/" in wanted else shutil.which(wanted or PROGRAM, path=path)
         if found is not None:
-            return self._ask((str(Path(found).absolute()),), [Path(found)])
+            program = Path(found).absolute()
+            binary = self._ask((str(program),), [Path(found)])
+            return replace(binary, estimator=self._estimator(program))
         if wanted:
             return no_binary(f"there is no '{wanted}' on PATH")
         engine, script = _module_file("xllamacpp"), _module_file("modeld.embedded")
@@ -125,6 +156,12 @@ class LocalHardware:
             return no_binary(f"there is no {PROGRAM} on PATH, and no embedded engine")
         # By its path and with -P: nothing depends on PYTHONPATH or on the working directory.
         return self._ask((sys.executable, "-P", str(script)), [script, engine])
+
+    def _estimator(self, program: Path) -> str:
+        """Return the llama-fit-params that belongs to a llama-server; empty where none does."""
+        folders = [str(program.parent), str(program.resolve().parent)]
+        path = os.pathsep.join([*folders, self._environment.get("PATH") or os.defpath])
+        return shutil.which(ESTIMATOR, path=path) or ""
 
     def _ask(self, argv: tuple[str, ...], files: Sequence[Path]) -> Binary:
         """Return what a program says of itself, from the cache where it is the same program."""
@@ -177,6 +214,9 @@ def ask_binary(
         if not {"--model", "--host"} <= grammar.flags.keys():
             return no_binary(f"{name} is no {PROGRAM}: its --help names no --model and --host")
         version = _VERSION.search(_output((*argv, "--version"), environment, seconds))
+        devices = ""
+        if "--list-devices" in grammar.flags:
+            devices = _output((*argv, "--list-devices"), environment, seconds)
     except TimeoutError:
         return no_binary(f"{name} did not answer --help within {seconds:g} s")
     except OSError as error:
@@ -186,6 +226,7 @@ def ask_binary(
         version=version[1].strip() if version else "",
         flags=grammar.flags,
         canonical=grammar.canonical,
+        devices=tuple(_DEVICE.findall(devices)),
     )
 
 

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import httptools
 import msgspec
-import psutil
 from msgspec import Struct, field
 
 from modeld.core.entities import LaunchRecord
@@ -35,6 +35,7 @@ SLOTS_TIMEOUT_SECONDS = 2.0
 ANSWER_LIMIT_BYTES = 1024**2
 """`/slots` repeats all settings for each slot: some kilobytes."""
 HTTP_OK = 200
+RESIDENT_KINDS = frozenset({b"RssAnon", b"RssFile", b"RssShmem"})
 
 
 # --- what llama-server says -----------------------------------------------------------------
@@ -282,11 +283,30 @@ class _Watch:
         return entries[0].meta.n_ctx if entries else 0
 
 
+def resident_memory(pid: int) -> tuple[int, int] | None:
+    """Return what a process has in memory, and the part that is no file's; None when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except OSError:
+        return None
+    sizes = {}
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name in RESIDENT_KINDS:
+            sizes[name] = int(value.split()[0]) * 1024
+    if not sizes:  # it has ended, and nobody asked for its status yet
+        return None
+    return sum(sizes.values()), sizes.get(b"RssAnon", 0) + sizes.get(b"RssShmem", 0)
+
+
 class ServerProbe:
     """`supervisor.ports.Probe` for llama-server."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(
+        self, emit: Emit, gpu_bytes_of: Callable[[int], tuple[int, ...]] = lambda _: ()
+    ) -> None:
         self._emit = emit
+        self._gpu_bytes_of = gpu_bytes_of
         self._watches: dict[str, _Watch] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
 
@@ -315,11 +335,17 @@ class ServerProbe:
 
     def measure_memory(self, server_id: str, pid: int) -> None:
         """Measure its resident memory: `MemoryMeasured`, or nothing where it is gone."""
-        try:
-            resident_bytes = psutil.Process(pid).memory_info().rss
-        except psutil.Error:
-            return
-        self._emit(MemoryMeasured(server_id=server_id, resident_bytes=resident_bytes))
+        memory = resident_memory(pid)
+        if memory is not None:
+            resident, private = memory
+            self._emit(
+                MemoryMeasured(
+                    server_id=server_id,
+                    resident_bytes=resident,
+                    private_bytes=private,
+                    gpu_bytes=self._gpu_bytes_of(pid),
+                )
+            )
 
     async def close(self) -> None:
         """Stop following everything."""

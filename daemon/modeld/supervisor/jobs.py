@@ -22,9 +22,10 @@ from modeld.errors import (
     ServerFailed,
     TooManyLoaded,
 )
-from modeld.supervisor import settings
+from modeld.supervisor import memory, settings
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.copies import SSD, progress
+from modeld.supervisor.estimates import Estimates
 from modeld.supervisor.explain import start_error
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
@@ -56,6 +57,7 @@ class Jobs:
         self._cache = cache
         self._reading = reading
         self._room = Room(world, lives)
+        self.estimates = Estimates(world)
 
     def plan(self, want: Want) -> Plan:
         """
@@ -156,6 +158,8 @@ class Jobs:
 
     def _make_room(self, job: Job) -> None:
         world = self._world
+        if self.estimates.are_awaited(job):
+            return None
         plan = self.plan(job.want)
         unhurried = self._room.in_turn(plan)
         if unhurried and (job.want.origin is Origin.GATEWAY or not job.waiters):
@@ -198,6 +202,8 @@ class Jobs:
             return None
         if world.binary.problem:
             return self._fail(job, ServerFailed(world.binary.problem, hint=BINARY_HINT))
+        if memory.is_returning(world, job.want):
+            return None
         location = self._cache.whereabouts.location(model)
         record = launch_record(
             world,

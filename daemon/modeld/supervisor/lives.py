@@ -236,6 +236,7 @@ class Lives:
         world.promises.pop(server.id, None)
         world.motions.pop(server.id, None)
         world.ports.probe.unwatch(server.id)
+        memory.gone(world, server)
         if not server.ready_at:
             world.ports.copier.yield_to_load(server.record.model_path, False)
         cause = describe(event.exit)

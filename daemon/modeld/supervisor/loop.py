@@ -222,6 +222,8 @@ class Supervisor:
             ev.SlotsSeen: self._on_slots_seen,
             ev.ServersAsked: self._on_servers_asked,
             ev.MemoryMeasured: lives.on_memory,
+            ev.GpusFreed: lambda event: self.world.returning.discard(event.server_id),
+            ev.NeedTold: self.jobs.estimates.on_told,
             ev.BinaryProbed: self._on_binary,
             ev.StateSaved: self.saver.on_saved,
             ev.StateNotSaved: self.saver.on_not_saved,
@@ -319,6 +321,7 @@ class Supervisor:
                 self.jobs.fail_server(server, error)
                 self._asks.on_stuck(server, error)
         self.jobs.tick()
+        self.jobs.estimates.tick()
         self.cache.tick()
         if now - self._heartbeat_at >= HEARTBEAT_SECONDS:
             self._heartbeat_at = now

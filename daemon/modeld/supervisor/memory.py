@@ -11,10 +11,14 @@ from modeld.core.demand import read_demand
 from modeld.core.entities import Server, ServerState, State
 from modeld.core.events import MemoryMeasured
 from modeld.core.fit import taken_bytes, weights_and_rest
+from modeld.core.plan import Want
 from modeld.core.shapes import Measurement
 from modeld.core.stats import remember_memory
 from modeld.supervisor import settings
 from modeld.supervisor.world import World
+
+RETURNED = 0.75
+"""Of a server's memory on a GPU: with so much of it back the next load may begin."""
 
 
 def measured(world: World, server: Server, event: MemoryMeasured) -> Server:
@@ -25,7 +29,24 @@ def measured(world: World, server: Server, event: MemoryMeasured) -> Server:
         known = settings.known_of(world, model, server.record.arguments)
         weights, rest = weights_and_rest(model, known)
         taken = taken_bytes(event.resident_bytes, event.private_bytes, weights, rest)
+    if any(event.gpu_bytes):  # how much is used is needed when this server ends
+        world.machine = world.ports.hardware.machine()
     return replace(server, resident_bytes=taken, gpu_bytes=event.gpu_bytes)
+
+
+def gone(world: World, server: Server) -> None:
+    """Have a server's memory of GPUs waited for: drivers give it back after the process is gone."""
+    held = server.booked_gpu_bytes
+    if any(held) and world.machine.gpus:
+        used = [gpu.used_bytes for gpu in world.machine.gpus]
+        most = [now - int(RETURNED * part) for now, part in zip(used, held, strict=False)]
+        world.returning.add(server.id)
+        world.ports.hardware.await_gpus(server.id, most)
+
+
+def is_returning(world: World, want: Want) -> bool:
+    """Whether a load has to wait for memory of GPUs that others gave up."""
+    return any(want.need_gpu_bytes) and bool(world.returning)
 
 
 def learned(world: World, server: Server) -> State:

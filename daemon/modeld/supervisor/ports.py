@@ -9,7 +9,7 @@ that the adapter was built with.  `emit` must be called in the loop's thread.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from modeld.core.entities import Binary, Found, LaunchRecord, Machine, State
 from modeld.core.events import Event
@@ -227,6 +227,29 @@ class Hardware(Protocol):
     def probe_binary(self, wanted: str) -> None:
         """Find llama-server and ask for its options, cached by file: `BinaryProbed`."""
 
+    def await_gpus(self, server_id: str, used_bytes: Sequence[int]) -> None:
+        """Wait until no more than that is used of each GPU, or for some seconds: `GpusFreed`."""
+
+
+class Estimator(Protocol):
+    """Knows what models would take, from the engine itself."""
+
+    def ask(self, key: str, words: Sequence[str]) -> None:
+        """Ask by this command, cached by key: `NeedTold`."""
+
+    async def close(self) -> None:
+        """End what was asked."""
+
+
+class NoEstimator:
+    """Knows nothing."""
+
+    def ask(self, key: str, words: Sequence[str]) -> None:
+        """Do nothing: no answer comes."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
 
 class Journal(Protocol):
     """Says what was done."""
@@ -272,6 +295,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     copier: Copier
     page_cache: PageCache
     hardware: Hardware
+    estimator: Estimator = field(default_factory=NoEstimator)
     journal: Journal
     notify: Notify
 

@@ -138,8 +138,17 @@ def known_of(world: World, model: Model, asked: Sequence[str]) -> Known:
         configured_bytes=None if gigabytes is None else int(gigabytes * GIB),
         told=world.told.get(fit_key(world, model, demand), ()),
         draft=_model_at(world, demand.draft_path) if demand.draft_path else None,
-        gpu_bytes=budget(world.config, world.machine).gpu_bytes if uses_gpus(world) else (),
+        gpu_bytes=_rooms(world),
     )
+
+
+def with_context(asked: tuple[str, ...], model: Model, wish: int) -> tuple[str, ...]:
+    """Return arguments with a context that is wished for, where none of them says one."""
+    flags = {word.partition("=")[0] for word in asked}
+    if not wish or not flags.isdisjoint(CONTEXT_FLAGS):
+        return asked
+    trained = model.header.context_tokens or wish
+    return (*asked, CONTEXT_FLAGS[1], str(min(wish, trained)))
 
 
 def need_of(world: World, model: Model, asked: Sequence[str]) -> Need:
@@ -150,6 +159,12 @@ def need_of(world: World, model: Model, asked: Sequence[str]) -> Need:
 def uses_gpus(world: World) -> bool:
     """Whether the engine can use a GPU at all."""
     return world.binary is not None and bool(world.binary.devices)
+
+
+def _rooms(world: World) -> tuple[int, ...]:
+    """Return the budget of each GPU that the engine uses; it and the driver number them alike."""
+    devices = world.binary.devices if world.binary is not None else ()
+    return budget(world.config, world.machine).gpu_bytes[: len(devices)]
 
 
 def fit_key(world: World, model: Model, demand: Demand) -> str:

@@ -165,6 +165,8 @@ class World:
     binary: Binary | None = None
     machine: Machine = field(default_factory=lambda: Machine(memory_bytes=0))
 
+    returning: set[str] = field(default_factory=set)
+    """Servers that are gone, and whose memory of GPUs has not come back yet."""
     told: dict[str, tuple[Told, ...]] = field(default_factory=dict)
     """What llama-fit-params answered, of the last few questions; empty for no answer."""
 
