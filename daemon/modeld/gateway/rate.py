@@ -10,6 +10,8 @@ nobody gets a fresh one by pushing out another's.  No clock: the time is an argu
 from typing import Final
 
 MAX_CLIENTS = 4096
+_LEAST_SECONDS: Final = 1e-6
+"""A shorter wait is none: the sum of many tokens is off by its last bits."""
 _STRANGERS: Final = ""
 """Those who came when the table was full."""
 
@@ -39,8 +41,8 @@ class Rates:
             full_at = self._full_at.get(client, now)
         begins = max(full_at, now)
         wait = begins - now - self._room
-        if wait > 1e-9:  # the sum of many tokens is off by the last bits
-            return wait
+        if wait > _LEAST_SECONDS:
+            return round(wait, 6)
         self._full_at[client] = begins + self._seconds
         return 0.0
 
