@@ -127,6 +127,13 @@ def test_decide_asks_for_no_words_where_none_decide() -> None:
     assert router("llama3.1-8b").decide(Ask(name="auto", text=text)).model_id == "llama3.1-8b"
 
 
+def test_decide_takes_no_words_for_short_ones() -> None:
+    """Where there are none, neither rule nor heuristic has anything to say."""
+    chosen = router("llama3.1-8b", "phi3", roles={"fast": "phi3"}, rules=rules(("", "phi3")))
+
+    assert chosen.decide(Ask(name="auto")).model_id == "llama3.1-8b"
+
+
 # --- rules and roles ------------------------------------------------------------------------
 
 
@@ -221,7 +228,7 @@ def test_decide_takes_an_override_while_it_is_there() -> None:
 
     assert chosen.model_id == "phi3"
     assert without.model_id == "codellama-7b"
-    assert without.steps[0].outcome == "its override 'phi3' is not there"
+    assert without.steps[0].outcome == "has an override, and 'phi3' is not there"
 
 
 def test_decide_asks_the_fallback_where_no_model_fits() -> None:
@@ -265,6 +272,28 @@ def test_decide_gives_no_tools_to_a_model_without_them() -> None:
     assert (
         chosen.decide(Ask(name="auto", capabilities=frozenset(["tools"]))).model_id == "mistral-7b"
     )
+
+
+def test_decide_passes_over_what_is_named_and_lacks_what_is_needed() -> None:
+    """A rule may send pictures to a model that sees none; the next one may see."""
+    sees = known("seer", mmproj="/m/mmproj.gguf")
+    named = router(
+        "blind",
+        sees,
+        roles={"primary": "seer", "fast": "blind"},
+        rules=rules(("a", "blind")),
+        overrides={"fast": "blind"},
+    )
+    vision = frozenset(["vision"])
+
+    decision = named.decide(Ask(text=lambda: "a", capabilities=vision))
+
+    assert decision.route == "default"
+    assert [step.outcome for step in decision.steps[:2]] == [
+        "fits, and blind has no vision",
+        "blind has no vision",
+    ]
+    assert named.decide(Ask(name="profile:fast", capabilities=vision)).model_id == "seer"
 
 
 def test_decide_never_chooses_what_cannot_be() -> None:

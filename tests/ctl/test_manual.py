@@ -26,7 +26,7 @@ from modeld.wire.codec import Progress
 from modeld.wire.configuration import ConfigChecked, ConfigFile, ConfigReport, Setting
 from modeld.wire.daemon import Happened, Logs, Reloaded
 from modeld.wire.history import HistoryRow
-from modeld.wire.load import Candidate, Done, Loaded, Planned, Step, Unloaded, Verdict
+from modeld.wire.load import Candidate, Done, Loaded, Planned, Step, Unloaded, Verdict, Warmed
 from modeld.wire.models import (
     FailedRow,
     LoadedModel,
@@ -38,6 +38,7 @@ from modeld.wire.models import (
     StatusReport,
 )
 from modeld.wire.names import Named
+from modeld.wire.routing import ProfileVerdict, RouteCandidate, Routed, RouteStep, Suits
 from modeld.wire.simulate import EventRow, PolicyRow, SimulationReport, SimulationSummary
 from modeld.wire.usage import UsageReport, UsageRow
 
@@ -49,6 +50,11 @@ STRUCTS: dict[str, type[Struct]] = {
     "Cm load --no-load": Named,
     "Cm unload": Unloaded,
     "Cm can-load": Verdict,
+    "Cm route": Routed,
+    "Cm route --check": Suits,
+    "Em route_step": RouteStep,
+    "Em route_candidate": RouteCandidate,
+    "Em profile": ProfileVerdict,
     "Cm ps": Servers,
     "Cm list": Models,
     "Cm show": Shown,
@@ -80,6 +86,7 @@ STRUCTS: dict[str, type[Struct]] = {
     "Em left": Left,
     "Em history": HistoryRow,
     "Em candidate": Candidate,
+    "Em warmed": Warmed,
     "Em step": Step,
     "Em progress": Progress,
     "Em event": Happened,

@@ -21,6 +21,7 @@ from modeld.wire.daemon import AskLogs, AskVersion, Happened, Reload, Subscribe
 from modeld.wire.load import Cancel, CanLoad, Load, Unload, Wait
 from modeld.wire.models import AskStatus, ListModels, Ps, Show
 from modeld.wire.names import ChangeNames, ListNames, Pin
+from modeld.wire.routing import AskRoute, AskSuits
 from modeld.wire.simulate import ListScenarios, Simulate
 from modeld.wire.usage import AskUsage
 
@@ -28,7 +29,7 @@ REQUESTS = Union[  # noqa: UP007 (a value, for the decoder)
     AskLogs, AskVersion, Reload, Subscribe, Cancel, CanLoad, Load, Unload, Wait, AskStatus,
     ListModels, Ps, Show, ChangeNames, ListNames, Pin,
     ShowCache, ChangeCache, PlanCache, VerifyCache, AskRank,
-    Simulate, ListScenarios, AskUsage,
+    Simulate, ListScenarios, AskUsage, AskRoute, AskSuits,
 ]  # fmt: skip
 GO_AWAY = b"go away"
 STEP_S = 0.005

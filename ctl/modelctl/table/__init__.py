@@ -6,7 +6,7 @@ the manual page is tested against them.  Nothing is imported or computed that co
 time, however many commands there come to be.  One module a heading of the help.
 """
 
-from modelctl.table import daemon, disks, everyday, names
+from modelctl.table import configuration, daemon, disks, everyday, names, routing
 from modelctl.table.kit import (
     CHOOSE,
     GLOBAL_OPTIONS,
@@ -34,14 +34,17 @@ __all__ = [
 
 COMMANDS: tuple[Command, ...] = (
     *everyday.COMMANDS,
+    *routing.COMMANDS,
     *names.COMMANDS,
     *disks.COMMANDS,
+    *configuration.COMMANDS,
     *daemon.COMMANDS,
 )
 
 FAMILIES: dict[str, str] = {
     "nick": "nicknames: any number a model, each of one model",
     "slot": "slots: roles that one model at a time holds",
+    "config": "the settings: what holds, where each is set, and how to change them",
     "cache": "what lies on the SSD, what is copied there, and why",
 }
 """First words of two-word commands."""

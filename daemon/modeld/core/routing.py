@@ -87,8 +87,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     """As it was given: empty, `auto`, a role or `profile:NAME`."""
     profile: str = ""
     """Asked for beside the name, as in a header."""
-    text: Callable[[], str] = str
-    """Returns the last message of the user; called where words decide."""
+    text: Callable[[], str] | None = None
+    """Returns the last message of the user, where words decide; None where there are none."""
     capabilities: frozenset[str] = frozenset()
     """What it needs on top of what its profile wants."""
 
@@ -199,8 +199,8 @@ class Router:
         settings = self._settings
         steps: list[Step] = []
         if settings.enabled:
-            if settings.rules or (settings.heuristics and settings.roles):
-                decided = self._by_text(bounded(ask.text()), steps, explain=explain)
+            if ask.text is not None and (settings.rules or (settings.heuristics and self._roles)):
+                decided = self._by_text(ask, bounded(ask.text()), steps, explain=explain)
                 if decided is not None:
                     return decided
             if is_unnamed and (decided := self._by_default(steps)) is not None:
@@ -219,7 +219,7 @@ class Router:
             hint="name a model, or set models.default",
         )
 
-    def _by_text(self, text: str, steps: list[Step], *, explain: bool) -> Decision | None:
+    def _by_text(self, ask: Ask, text: str, steps: list[Step], *, explain: bool) -> Decision | None:
         """Return what rules or heuristics decide by the words."""
         data = text.encode("utf-8", "replace")
         for number, (rule, target) in enumerate(
@@ -230,12 +230,14 @@ class Router:
                     steps.append(Step(f"rule {number}", f"{rule.pattern!r} does not fit"))
             elif target is None:
                 steps.append(Step(f"rule {number}", f"fits, and '{rule.model}' is not there"))
+            elif lack := self._lack(target, ask.capabilities):
+                steps.append(Step(f"rule {number}", f"fits, and {lack}"))
             else:
                 steps.append(Step(f"rule {number}", f"{rule.pattern!r} fits"))
                 return _by_name(target, f"rule:{number}", steps, pattern=rule.pattern)
-        return self._by_heuristics(text, steps) if self._settings.heuristics else None
+        return self._by_heuristics(ask, text, steps) if self._settings.heuristics else None
 
-    def _by_heuristics(self, text: str, steps: list[Step]) -> Decision | None:
+    def _by_heuristics(self, ask: Ask, text: str, steps: list[Step]) -> Decision | None:
         for role, route, why in heuristics(text):
             name = self._settings.roles.get(role)
             if name is None:
@@ -243,6 +245,9 @@ class Router:
             named = self._roles[role]
             if named is None:
                 steps.append(Step(f"role {role}", f"'{name}' is not there"))
+                continue
+            if lack := self._lack(named, ask.capabilities):
+                steps.append(Step(f"role {role}", lack))
                 continue
             steps.append(Step(f"role {role}", why))
             return _by_name(named, route, steps)
@@ -280,12 +285,14 @@ class Router:
             override = self._settings.overrides.get(name)
             if override:
                 named = self._find(override)
-                if named is not None:
+                lack = self._lack(named, capabilities) if named is not None else ""
+                if named is not None and not lack:
                     steps.append(Step(f"profile {name}", f"its override is {named.model_id}"))
                     return _Choice(
                         model_id=named.model_id, name=override, profile=name, steps=tuple(steps)
                     )
-                steps.append(Step(f"profile {name}", f"its override '{override}' is not there"))
+                why = lack or f"'{override}' is not there"
+                steps.append(Step(f"profile {name}", f"has an override, and {why}"))
             candidates = self.candidates(profile, capabilities)
             best = candidates[0] if candidates else None
             if best is not None and not best.left_out:
@@ -312,6 +319,12 @@ class Router:
         """Return the model that a name or a role means; real names come first."""
         found = self._find(name)
         return found if found is not None or name not in ROLES else self._roles.get(name)
+
+    def _lack(self, named: _Named, capabilities: frozenset[str]) -> str:
+        """Return what a model lacks of what the request needs, a phrase; empty for nothing."""
+        model = self._models.get(named.model_id)
+        missing = [each for each in sorted(capabilities) if model and not model.has(each)]
+        return f"{named.model_id} has no {', '.join(missing)}" if missing else ""
 
     def _find(self, name: str) -> _Named | None:
         ids = self._index.get(name) or self._index.get(f"{name}:latest") or ()

@@ -96,7 +96,7 @@ def find(
             raise _unnamed("no models.default is set")
         return routes.find(routes.default_model), None
     capabilities = _TOOLS if has_tools else _NOTHING
-    ask = Ask(name=bare, profile=profile, text=task or str, capabilities=capabilities)
+    ask = Ask(name=bare, profile=profile, text=task, capabilities=capabilities)
     try:
         decision = routes.guide.router.decide(ask)
     except UnknownModel as error:
@@ -114,13 +114,13 @@ def _with_defaults(routes: Routes, wanted: Wanted, decision: Decision) -> Wanted
     """Return what is asked, with what is configured for it where the request says nothing."""
     guide = routes.guide
     defaults = guide.defaults(decision.model_id, decision.profile)
-    if not defaults or wanted.is_verbatim or not wanted.body:
+    if not defaults:
         return wanted
-    return structs.replace(
-        wanted,
-        body=rewriting.rewritten(wanted.body, wanted.path, defaults),
-        context_tokens=guide.context_wish(decision.model_id, decision.profile),
-    )
+    body = wanted.body
+    if body and not wanted.is_verbatim:
+        body = rewriting.rewritten(body, wanted.path, defaults)
+    wish = guide.context_wish(decision.model_id, decision.profile)
+    return structs.replace(wanted, body=body, context_tokens=wish)
 
 
 @lru_cache(maxsize=512)

@@ -130,7 +130,9 @@ class Exchange:
         if self._wanted.is_look:
             raise Inactive(f"{model.name} is not loaded", hint="POST /models/load loads it")
         self._patience.begin(self._wanted, model.name)
-        load = self._relay.load(model, self._patience.note)
+        load = self._relay.load(
+            model, self._patience.note, context_tokens=self._wanted.context_tokens
+        )
         route = await (self._account.waiting_for(load) if self._account is not None else load)
         self._patience.loaded()
         return route

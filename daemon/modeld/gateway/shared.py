@@ -76,9 +76,16 @@ class Relay:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.info("a load that was asked for failed: %s", error)
 
-    async def load(self, model: Model, on_progress: OnProgress | None = None) -> Route:
+    async def load(
+        self, model: Model, on_progress: OnProgress | None = None, *, context_tokens: int = 0
+    ) -> Route:
         """
         Return the way to a server for `model`, once there is one.
+
+        Args:
+            model: To be served.
+            on_progress: Hears how far it is.
+            context_tokens: What a server has that this starts; 0 for as usual.
 
         Raises:
             Problem: As many wait as may.
@@ -96,6 +103,7 @@ class Relay:
             request_id=self._next_id(),
             selection=Selection(model_id=model.id),
             origin=Origin.GATEWAY,
+            context_tokens=context_tokens,
         )
         self.waiting += 1
         try:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
 from modeld.errors import Inactive, TimedOut
-from modeld.rpc import configuration, following, history
+from modeld.rpc import configuration, following, history, routing
 from modeld.rpc.server import Send
 from modeld.rpc.simulation import Library, Simulations, known
 from modeld.supervisor import memory_views, views
@@ -86,6 +86,7 @@ async def load(call: Call) -> Struct:
         names=change(ask.names),
         names_only=ask.names_only,
         dry_run=ask.dry_run,
+        keep_alive_seconds=ask.keep_alive_seconds,
         by_program=ask.by_program,
     )
     return await call.supervisor.ask(event, call.send)
@@ -204,6 +205,11 @@ async def status(call: Call) -> Struct:
 async def can_load(call: Call) -> Struct:
     """Tell whether a model could be loaded."""
     return memory_views.verdict(call.supervisor.world, selection(call.request.selector))
+
+
+async def route(call: Call) -> Struct:
+    """Tell which model would answer, or what a model suits."""
+    return routing.answer(call.supervisor.world, call.request, selection)
 
 
 async def list_names(call: Call) -> Struct:
@@ -335,12 +341,14 @@ HANDLERS: dict[type[Struct], Function] = {
     daemon_messages.Subscribe: subscribe,
     daemon_messages.AskLogs: logs,
     **dict.fromkeys(configuration.REQUESTS, configure),
+    **dict.fromkeys(routing.REQUESTS, route),
 }
 
 
 LOOKS: frozenset[type[Struct]] = frozenset(
     {
         *configuration.REQUESTS,
+        *routing.REQUESTS,
         model_messages.ListModels,
         model_messages.Show,
         model_messages.Ps,
