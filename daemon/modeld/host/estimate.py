@@ -9,6 +9,10 @@ answer is emitted, if need be an empty one.  What it is asked is `modeld.core.es
 import asyncio
 import contextlib
 import os
+import select
+import signal
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from modeld.supervisor.ports import Emit
 
 ANSWER_SECONDS = 20.0
 """A header on a disk that sleeps, and an allocator that probes several GPUs."""
+LAST_SECONDS = 1.0
 MAX_OUTPUT_BYTES = 64 * 1024
 MAX_KEPT = 256
 MAX_WAITING = 64
@@ -32,6 +37,33 @@ CACHE_VERSION = 1
 class _Cache(Struct, frozen=True):
     version: int
     answers: dict[str, tuple[Told, ...]] = {}
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a program with all its children, unless it is reaped already."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(descriptor: int, deadline: float) -> bytes:
+    """
+    Return what a program prints, not more than an answer can be.
+
+    Raises:
+        TimeoutError: It does not end, or a child of its keeps the pipe.
+    """
+    text = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while len(text) < MAX_OUTPUT_BYTES:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError
+        piece = os.read(descriptor, MAX_OUTPUT_BYTES)
+        if not piece:
+            break
+        text += piece
+    return text
 
 
 class FitParams:
@@ -44,6 +76,7 @@ class FitParams:
         self._answers: dict[str, tuple[Told, ...]] | None = None
         self._waiting: dict[str, tuple[str, ...]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, key: str, words: Sequence[str]) -> None:
         """Ask, unless the answer is known: `NeedTold`, empty where there is none."""
@@ -60,6 +93,9 @@ class FitParams:
 
     async def close(self) -> None:
         """Ask no further, and end what was asked."""
+        self._waiting.clear()
+        if self._process is not None:
+            _end(self._process)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -67,40 +103,37 @@ class FitParams:
     async def _work(self) -> None:
         while self._waiting:
             key, words = next(iter(self._waiting.items()))
-            told = await self._run(words)
-            del self._waiting[key]
+            told = await asyncio.to_thread(self._run, words)
+            self._waiting.pop(key, None)
             if told:
                 self._keep(key, told)
             self._emit(NeedTold(key=key, told=told))
 
-    async def _run(self, words: Sequence[str]) -> tuple[Told, ...]:
+    def _run(self, words: Sequence[str]) -> tuple[Told, ...]:
+        """Ask.  Blocks for as long as the program needs, and runs in a thread."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+            self._process = process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 env=self._environment,
                 cwd="/",
                 start_new_session=True,
-                limit=MAX_OUTPUT_BYTES,
             )
         except (OSError, ValueError):
             return ()
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                text = await process.stdout.read(MAX_OUTPUT_BYTES)
-                text += await process.stdout.read(MAX_OUTPUT_BYTES - len(text))
-                status = await process.wait()
-        except TimeoutError:
+            text = _read(process.stdout.fileno(), time.monotonic() + ANSWER_SECONDS)
+            status = process.wait(LAST_SECONDS)
+        except (TimeoutError, subprocess.TimeoutExpired):
             return ()
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            if process.returncode is None:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 1.0)
+            _end(process)
+            process.stdout.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a dead disk holds it
+                process.wait(LAST_SECONDS)
         return parse_answer(text.decode("ascii", "replace")) if status == 0 else ()
 
     def _keep(self, key: str, told: tuple[Told, ...]) -> None:
