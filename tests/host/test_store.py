@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from modeld.core.entities import ModelStats, State
 from modeld.core.events import Event, StateNotSaved, StateSaved
+from modeld.core.usage import Totals
 from modeld.host.store import FileStore, encode
 from modeld.supervisor.ports import Loaded
 
@@ -100,6 +101,19 @@ def test_save_then_load_gives_the_same_state(tmp_path: Path) -> None:
     assert _save(tmp_path, STATE) == [StateSaved(generation=7)]
 
     assert _load(tmp_path) == Loaded(state=STATE)
+
+
+def test_sums_of_requests_are_saved_and_nonsense_in_them_is_damage(tmp_path: Path) -> None:
+    """A number that can't be written again would fail every later save."""
+    usage = {"älter": Totals(requests=3, hits=2, generated_tokens=7, generation_seconds=0.5)}
+    _save(tmp_path, replace(STATE, usage=usage))
+
+    assert _load(tmp_path).state.usage == usage
+
+    path = tmp_path / "stats.json"
+    path.write_text(path.read_text().replace('"requests": 3', '"requests": 9223372036854775807'))
+
+    assert "beyond" in _load(tmp_path).problems[0]
 
 
 def test_save_makes_the_directory(tmp_path: Path) -> None:
