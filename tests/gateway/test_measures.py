@@ -175,7 +175,7 @@ def test_metrics_are_written_down_in_a_thread(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_library_for_metrics_is_loaded_only_when_somebody_watches() -> None:
-    """It costs 15 MB and a tenth of a second, at every start."""
+    """It costs memory and time, which most daemons would pay for nothing."""
     code = "import sys, modeld.__main__; sys.exit('prometheus_client' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
