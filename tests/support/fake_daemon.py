@@ -17,7 +17,9 @@ from msgspec import Struct, msgpack
 
 from modeld.wire.cache import AskRank, ChangeCache, PlanCache, ShowCache, VerifyCache
 from modeld.wire.codec import MAGIC, VERSION, Failure, Header, Progress, decode_header, encode
+from modeld.wire.configuration import AskConfig, CheckConfig
 from modeld.wire.daemon import AskLogs, AskVersion, Happened, Reload, Subscribe
+from modeld.wire.history import ImportHistory
 from modeld.wire.load import Cancel, CanLoad, Load, Unload, Wait
 from modeld.wire.models import AskStatus, ListModels, Ps, Show
 from modeld.wire.names import ChangeNames, ListNames, Pin
@@ -29,7 +31,7 @@ REQUESTS = Union[  # noqa: UP007 (a value, for the decoder)
     AskLogs, AskVersion, Reload, Subscribe, Cancel, CanLoad, Load, Unload, Wait, AskStatus,
     ListModels, Ps, Show, ChangeNames, ListNames, Pin,
     ShowCache, ChangeCache, PlanCache, VerifyCache, AskRank,
-    Simulate, ListScenarios, AskUsage, AskRoute, AskSuits,
+    Simulate, ListScenarios, AskConfig, CheckConfig, ImportHistory, AskUsage, AskRoute, AskSuits,
 ]  # fmt: skip
 GO_AWAY = b"go away"
 STEP_S = 0.005
