@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.support.daemon import BIN, Daemon, a_daemon
+from tests.support.engines import engines
 from tests.support.rigged_engine import write_engine
 from tests.support.tiny_gguf import write_model
 from tests.system.test_bad_input import refusal, undisturbed
@@ -317,10 +318,10 @@ def test_server_that_hangs_after_an_abort_is_replaced_and_its_clients_are_told(
 # --- what reaches an engine -------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[Daemon]:
-    """Return a daemon with one loaded model, for tests that change nothing."""
-    with a_daemon(start=False) as daemon:
+@pytest.fixture(scope="module", params=engines(), ids=lambda engine: engine.name)
+def loaded(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """Return a daemon with one loaded model on each engine, for tests that change nothing."""
+    with a_daemon(engine=request.param.binary, start=False) as daemon:
         with_models(daemon, "alpha")
         daemon.modelctl("load", "alpha")
         yield daemon
