@@ -186,7 +186,8 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
     starter = "systemd" if reply.launcher == "systemd" else "modeld itself"
     lines = [
         f"modeld {reply.version}  pid {reply.pid}  up {format_duration(reply.up_seconds)}",
-        f"  gateway  {', '.join(f'http://{one}' for one in reply.gateway) or 'off'}",
+        f"  gateway  {', '.join(f'http://{one}' for one in reply.gateway) or 'off'}"
+        + (", with a key" if reply.key_file else ""),
         f"  engine   {reply.binary or 'none found'}",
         f"  servers  {reply.binary_version or 'version unknown'}, started by {starter}",
         f"  disks    {_disks(reply)}",

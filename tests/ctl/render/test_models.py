@@ -101,6 +101,14 @@ def status(**changes: object) -> StatusReport:
     return StatusReport(**fields)  # type: ignore[arg-type]
 
 
+def test_status_says_that_the_gateway_wants_a_key() -> None:
+    """Whoever gets 401 looks here first."""
+    locked = status_text(status(key_file="/home/u/keys"), PIPE)
+
+    assert "  gateway  http://127.0.0.1:8080, with a key\n" in locked
+    assert "with a key" not in status_text(status(), PIPE)
+
+
 def test_list_shows_the_documented_columns_in_their_order() -> None:
     """Scripts that cut columns depend on it."""
     text = list_text(Models(models=(QWEN,)), TERMINAL, now=NOW, verbose=False)
