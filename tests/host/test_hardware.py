@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modeld.core.argv import check_arguments
-from modeld.core.entities import Binary
-from modeld.core.events import BinaryProbed, Event
+from modeld.core.entities import Binary, Gpu
+from modeld.core.events import BinaryProbed, Event, GpusFreed
 from modeld.host import hardware
 from modeld.host.hardware import LocalHardware, ask_binary
 
@@ -149,7 +149,10 @@ def test_damaged_cache_is_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "cache" / "binaries.json").write_text(text, "latin-1")
 
     assert _hardware(tmp_path, PATH=str(tmp_path)).find_binary("").problem == ""
-    assert json.loads((tmp_path / "cache" / "binaries.json").read_text())["version"] == hardware.CACHE_VERSION
+    assert (
+        json.loads((tmp_path / "cache" / "binaries.json").read_text())["version"]
+        == hardware.CACHE_VERSION
+    )
 
 
 def test_cache_that_can_not_be_written_is_no_problem(tmp_path: Path) -> None:
@@ -260,3 +263,56 @@ def _probe(tmp_path: Path, wanted: str) -> list[Event]:
         return told
 
     return asyncio.run(run())
+
+
+LISTER = PRETENDER.replace("y\\n-c", "y\\n--list-devices   l\\n-c").replace(
+    "esac",
+    "--list-devices) printf 'Available devices:\\n"
+    "  CUDA0: NVIDIA H200 (143771 MiB, 143000 MiB free)\\n"
+    "  BLAS: OpenBLAS (0 MiB, 0 MiB free)\\n  Vulkan1: X (9 MiB, 9 MiB free)\\n' ;;\nesac",
+)
+
+
+def test_binary_tells_the_gpus_that_it_can_use(tmp_path: Path) -> None:
+    """A build without CUDA on a machine with a GPU takes all from the machine's memory."""
+    assert _ask(_program(tmp_path / "with", LISTER)).devices == ("CUDA0", "Vulkan1")
+    assert _ask(_program(tmp_path / "without")).devices == ()
+    assert (tmp_path / "without.asked").read_text().split() == ["--help", "--version"]
+
+
+def test_binary_comes_with_the_estimator_that_lies_beside_it(tmp_path: Path) -> None:
+    """Also where a link on PATH leads to it, and gone again when it is removed."""
+    (tmp_path / "real").mkdir()
+    program = _program(tmp_path / "real" / "llama-server")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "llama-server").symlink_to(program)
+    found = _hardware(tmp_path, PATH=f"{tmp_path}/bin")
+    assert found.find_binary("").estimator == ""
+
+    tool = _program(tmp_path / "real" / "llama-fit-params")
+    assert found.find_binary("").estimator == str(tool)
+
+
+def test_gpus_are_waited_for_until_their_memory_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver gives it back after the process is gone: 250 ms later, or never."""
+    monkeypatch.setattr(hardware, "GPU_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(hardware, "GPU_WAIT_SECONDS", 0.2)
+    used = [9, 9, 3]
+
+    async def scene(most: int) -> tuple[list[Event], int]:
+        looks = 0
+
+        def gpus() -> tuple[Gpu, ...]:
+            nonlocal looks
+            looks += 1
+            return (Gpu(name="x", total_bytes=24, used_bytes=used[min(looks, 3) - 1]),)
+
+        freed: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        machine = LocalHardware(freed.set_result, tmp_path / "c", {}, gpus)
+        machine.await_gpus("s", [most])
+        return [await asyncio.wait_for(freed, 5)], looks
+
+    assert asyncio.run(scene(5)) == ([GpusFreed(server_id="s")], 3)
+    assert asyncio.run(scene(1))[0] == [GpusFreed(server_id="s")]

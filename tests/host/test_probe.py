@@ -319,7 +319,8 @@ async def test_memory_is_measured_and_silent_for_the_dead(runtime: str) -> None:
 
     (measured,) = play.rig.of(MemoryMeasured)
     assert measured.server_id == "a"
-    assert measured.resident_bytes > 1024**2
+    assert measured.resident_bytes > measured.private_bytes > 1024**2
+    assert measured.gpu_bytes == ()
 
 
 def test_mark_changes_with_every_sign_of_work() -> None:

@@ -19,6 +19,7 @@ from modeld.core.entities import Header, Model, Server, ServerState
 from modeld.core.kv import has_cache, layers_bytes, window_cells, window_tokens
 from modeld.core.placement import Load, place
 from modeld.core.shapes import Measurement
+from modeld.units import format_bytes
 
 PROCESS_BYTES = 48 * 1024**2
 """Of a llama-server without a model: code, heap, HTTP threads.  Measured: 35 to 45 MiB."""
@@ -243,6 +244,12 @@ def _told(model: Model, known: Known) -> Need:
         *extra,
     )
     return Need(ram + PROCESS_BYTES, "fit-params", tuple(gpus), parts)
+
+
+def explained(need: Need) -> str:
+    """Return where a need is from and what it is made of, in words."""
+    parts = ", ".join(f"{part.name} {format_bytes(part.size_bytes)}" for part in need.parts)
+    return f"need from {need.source}" + (f": {parts}" if parts else "")
 
 
 def file_mark(model: Model) -> str:

@@ -9,6 +9,7 @@ be refused is refused before anything is touched.
 from modeld.core import argv, throttle
 from modeld.core.entities import LaunchRecord, Model, Origin, Server, ServerState, State
 from modeld.core.events import CancelAsked, LoadAsked, WaiterLeft
+from modeld.core.fit import explained
 from modeld.core.names import change_names, nicknames_of, set_pin, slots_of
 from modeld.core.plan import Want
 from modeld.core.resolve import Chosen
@@ -355,7 +356,7 @@ class Loads:
         return Planned(
             model=world.label(model.id),
             steps=tuple(steps),
-            reason=f"{plan.reason} (need from {need.source})",
+            reason=f"{plan.reason} ({explained(need)})",
             argv=record.argv,
             candidates=waiter.candidates,
             warnings=warnings(world, model, need.need_bytes),
