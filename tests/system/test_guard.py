@@ -470,3 +470,11 @@ def test_another_user_gets_nothing_a_thousand_times(loaded: Daemon) -> None:
         told = process.stdout.read()
 
     assert (process.returncode, told) == (0, "{b'403'}\n")
+
+
+@pytest.mark.parametrize("unit", ["modeld.service", "modeld-llama@.service"])
+def test_units_leave_no_core(unit: str) -> None:
+    """F14: a core of either has every prompt in it."""
+    text = (Path(__file__).parents[2] / "systemd" / unit).read_text()
+
+    assert "\nLimitCORE=0\n" in text
