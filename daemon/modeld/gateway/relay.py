@@ -16,6 +16,7 @@ import logging
 
 from modeld.core.entities import Model
 from modeld.errors import Inactive, ModeldError, ServerFailed
+from modeld.gateway import lengths
 from modeld.gateway.accounts import Account, failure_of
 from modeld.gateway.destination import decide
 from modeld.gateway.http import Answer, Problem
@@ -69,6 +70,9 @@ class Exchange:
                 return
             destination = decide(self._relay.door.routes, wanted, self._call)
             model = self._model = destination.model
+            if self._is_bounded:
+                context = self._relay.context_of(model, destination.wanted)
+                lengths.refuse_far_over(model.name, destination.wanted, context)
             if not destination.wanted.is_look and destination.wanted.instead is None:
                 self._account = Account(model.id, self._relay.clock)
             if not destination.wanted.is_look:
@@ -83,7 +87,7 @@ class Exchange:
         self._wanted, self._headers = destination.wanted, destination.headers
         route = self._relay.door.routes.ready(model.id)
         upstream = None
-        if route is not None and self._wanted.instead is None:
+        if route is not None and self._wanted.instead is None and not self._must_count(route):
             upstream = self._relay.pool.take(route.socket_path)
         if route is not None and upstream is not None:
             self._send(upstream)
@@ -116,7 +120,28 @@ class Exchange:
             upstream = await self._connect(await self._load(model))
         if upstream is None:
             raise ServerFailed(f"the server of {model.name} can't be reached")
-        return upstream
+        route = self._relay.door.routes.ready(model.id) or route
+        return await self._measured(route, upstream, model) if self._must_count(route) else upstream
+
+    @property
+    def _is_bounded(self) -> bool:
+        return self._relay.config.on_overlong == "refuse"
+
+    def _must_count(self, route: Route) -> bool:
+        return self._is_bounded and lengths.may_be_too_long(self._wanted, route.context_tokens)
+
+    async def _measured(self, route: Route, upstream: Upstream, model: Model) -> Upstream:
+        """Return a connection to a server that has room for the request."""
+        tokens = await lengths.count(upstream, self._wanted)
+        if tokens is not None:
+            fraction = lengths.fraction_of(model.name, tokens, route.context_tokens)
+            if fraction >= lengths.WARN_FRACTION:
+                self._headers += b"X-Modeld-Context: %.2f\r\n" % fraction
+        try:
+            pool = self._relay.pool
+            return pool.take(route.socket_path) or await pool.connect(route.socket_path)
+        except OSError:
+            raise ServerFailed(f"the server of {model.name} ended") from None
 
     async def _do(self, instead: Instead, model: Model) -> None:
         if instead.is_load:

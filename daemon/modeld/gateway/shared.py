@@ -13,7 +13,7 @@ from modeld.core.events import LoadAsked, Selection, UnloadAsked
 from modeld.errors import ServerFailed, TimedOut
 from modeld.gateway.http import Problem
 from modeld.gateway.reports import Reports
-from modeld.gateway.table import RETRY_AFTER_S
+from modeld.gateway.table import RETRY_AFTER_S, Wanted
 from modeld.gateway.upstream import Pool
 from modeld.supervisor.door import Door, OnProgress, Route
 from modeld.supervisor.ports import Clock
@@ -63,6 +63,13 @@ class Relay:
         count = self._in_flight.pop(model.id) - 1
         if count:
             self._in_flight[model.id] = count
+
+    def context_of(self, model: Model, wanted: Wanted) -> int:
+        """Return the context that a request meets or that it loads; 0 where nobody knows."""
+        route = self.door.routes.servers.get(model.id)
+        if route is not None and route.context_tokens:
+            return route.context_tokens
+        return wanted.context_tokens or self.door.routes.guide.contexts.get(model.id, 0)
 
     def begin_load(self, model: Model) -> asyncio.Task[Route]:
         """Load `model`, whether or not somebody waits for it."""
