@@ -55,7 +55,9 @@ def test_table_has_every_command_of_two_words_in_a_known_family() -> None:
     assert {name.split()[0] for name in NAMES if " " in name} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("module", ["", ".kit", ".everyday", ".names", ".disks", ".daemon"])
+@pytest.mark.parametrize(
+    "module", ["", ".kit", ".everyday", ".names", ".disks", ".daemon", ".configuration"]
+)
 def test_table_imports_nothing_but_typing_and_its_own_parts(module: str) -> None:
     """What the table imports, every start of modelctl pays for."""
     tree = ast.parse(inspect.getsource(importlib.import_module(f"modelctl.table{module}")))

@@ -17,7 +17,7 @@ from msgspec import Struct, msgpack
 
 from modeld.wire.cache import AskRank, ChangeCache, PlanCache, ShowCache, VerifyCache
 from modeld.wire.codec import MAGIC, VERSION, Failure, Header, Progress, decode_header, encode
-from modeld.wire.configuration import AskConfig, CheckConfig
+from modeld.wire.configuration import AskConfig, AskConfigSchema, CheckConfig, ConvertSetting
 from modeld.wire.daemon import AskLogs, AskVersion, Happened, Reload, Subscribe
 from modeld.wire.history import ImportHistory
 from modeld.wire.load import Cancel, CanLoad, Load, Unload, Wait
@@ -32,6 +32,7 @@ REQUESTS = Union[  # noqa: UP007 (a value, for the decoder)
     ListModels, Ps, Show, ChangeNames, ListNames, Pin,
     ShowCache, ChangeCache, PlanCache, VerifyCache, AskRank,
     Simulate, ListScenarios, AskConfig, CheckConfig, ImportHistory, AskUsage, AskRoute, AskSuits,
+    AskConfigSchema, ConvertSetting,
 ]  # fmt: skip
 GO_AWAY = b"go away"
 STEP_S = 0.005

@@ -1,0 +1,81 @@
+"""
+A text in the user's editor: on a copy in a folder of its own, again as often as it takes.
+
+What the copy means is not looked at; whoever asked for it decides whether it is good.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from modeld.errors import Refused, Usage
+
+EDITORS = ("sensible-editor", "nano", "vim", "vi")
+"""Tried in this order where neither VISUAL nor EDITOR says which."""
+NEW = """\
+# The configuration of modeld.  Everything may be left out.
+# modeld.toml(5) explains every key; modelctl config show lists them all.
+"""
+
+
+class Editing:
+    """One copy, for as long as it is edited."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """
+        Find the editor.
+
+        Raises:
+            Usage: There is none.
+        """
+        named = environment.get("VISUAL") or environment.get("EDITOR") or ""
+        found = (shutil.which(one) for one in EDITORS)
+        self._environment = dict(environment)
+        try:
+            self._editor = shlex.split(named) or [one for one in found if one][:1]
+        except ValueError as error:
+            raise Usage(f"EDITOR can't be understood: {named}") from error
+        if not self._editor:
+            raise Usage("there is no editor", hint="set EDITOR")
+        self._folder = Path(tempfile.mkdtemp(prefix="modeld-"))
+        self._copy = self._folder / "modeld.toml"
+        self._is_kept = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, text: str) -> str:
+        """
+        Return a text as the user made it; the last edit goes on where there was one.
+
+        Raises:
+            Refused: The editor failed.
+        """
+        if not self._copy.exists():
+            self._copy.write_text(text or NEW, encoding="utf-8")
+        try:
+            done = subprocess.run(
+                [*self._editor, os.fspath(self._copy)], env=self._environment, check=False
+            )
+        except OSError as error:
+            raise Refused(
+                f"{self._editor[0]} can't be started: {error.strerror}", hint="set EDITOR"
+            ) from error
+        if done.returncode:
+            raise Refused(f"{self._editor[0]} ended with {done.returncode}; nothing was changed")
+        edited = self._copy.read_bytes().decode("utf-8", errors="replace")
+        return text if not text and edited == NEW else edited
+
+    def keep(self) -> str:
+        """Leave the copy where it is, and return its path."""
+        self._is_kept = True
+        return os.fspath(self._copy)
