@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 
 from modelctl.table import BY_NAME, COMMANDS, FAMILIES, GLOBAL_OPTIONS, Argument, Command, Option
 from modeld.errors import Usage
-from modeld.units import parse_bytes, parse_duration
+from modeld.units import parse_bytes, parse_duration, parse_keep_alive
 
 _BAD_NAME = "'{}' can't be a name: letters, digits and . _ + - after a letter or digit"
 
@@ -161,7 +161,7 @@ def _empty(option: Option) -> object:
         return False
     if option.repeated:
         return ()
-    return None if option.kind in {"count", "port", "size", "seconds"} else ""
+    return None if option.kind in {"count", "port", "size", "seconds", "stay"} else ""
 
 
 def _parse_options(command: Command, words: list[str], rest: list[str] | None) -> Namespace:
@@ -326,6 +326,13 @@ def seconds(text: str) -> float:
     return value
 
 
+def _stay(text: str) -> float:
+    try:
+        return parse_keep_alive(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{error}; 0 for not at all, -1 for ever") from error
+
+
 def _name(text: str) -> str:
     from msgspec import ValidationError, convert
 
@@ -353,4 +360,5 @@ READERS: dict[str, Callable[[str], int | float | str]] = {
     "port": _port,
     "seconds": seconds,
     "size": _size,
+    "stay": _stay,
 }

@@ -91,6 +91,7 @@ def _request(session: Session) -> Load:
         force=options.force,
         force_pinned=options.force_pinned,
         pin=options.pin,
+        keep_alive_seconds=options.keep_alive,
         names=names,
         names_only=options.no_load,
         dry_run=options.dry_run,
@@ -206,13 +207,14 @@ def unload(session: Session) -> int:
         selectors.append(Selector(nickname=options.nick))
     if options.slot:
         selectors.append(Selector(slot=options.slot))
-    if bool(selectors) == options.everything:
-        raise Usage("which models?", hint="modelctl unload MODEL..., or --all")
+    if bool(selectors) + options.everything + options.idle != 1:
+        raise Usage("which models?", hint="modelctl unload MODEL..., or --all, or --idle")
     request = Unload(
         selectors=tuple(selectors),
         everything=options.everything,
         force_pinned=options.force_pinned,
         now=options.now,
+        idle=options.idle,
     )
     reply = session.ask(request, Unloaded)
     if session.json:

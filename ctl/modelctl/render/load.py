@@ -18,10 +18,10 @@ from modelctl.render.screen import (
     spell,
     table,
 )
-from modeld.units import format_bytes
+from modeld.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from modeld.wire.load import Candidate, Loaded, Planned, Unloaded, Verdict
+    from modeld.wire.load import Candidate, Loaded, Planned, Unloaded, Verdict, Warmed
 
 _ACTIONS: dict[str, Style] = {
     "name": "info",
@@ -84,6 +84,16 @@ def unloaded_text(reply: Unloaded, screen: Screen) -> str:
     lines[-1] += freed
     lines += [f"  kept {clean(model)}, which is pinned" for model in reply.kept]
     return "".join(f"{line}\n" for line in lines)
+
+
+def warmed_text(warmed: Warmed, screen: Screen) -> str:
+    """Return how long a model took to be ready, and for its first word."""
+    dot = mark("●", "success", screen)
+    ready = "ready already" if warmed.already else f"ready in {format_duration(warmed.seconds)}"
+    word = "generates nothing"
+    if warmed.word_seconds is not None:
+        word = f"one token in {warmed.word_seconds * 1000:.0f} ms"
+    return f"{dot}{clean(warmed.model)} is {ready}, {word}\n"
 
 
 def verdict_text(reply: Verdict, screen: Screen) -> str:

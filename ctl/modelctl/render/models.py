@@ -51,6 +51,7 @@ _PS = (
     Column("PORT", right=True, droppable=5),
     Column("REQUESTS", right=True, droppable=1),
     Column("IDLE", right=True),
+    Column("UNTIL", right=True, droppable=6),
 )
 _MORE_LIST = (Column("STATE"), Column("FILE"))
 _MORE_PS = (Column("UP", right=True), Column("SERVER"), Column("SOCKET"))
@@ -175,10 +176,18 @@ def _ps_row(server: ServerRow, *, verbose: bool) -> list[Cell | str]:
         format_duration(server.idle_seconds)
         if server.state == "ready" and not server.in_flight
         else "",
+        _until(server),
     ]
     if verbose:
         row += [format_duration(server.up_seconds), server.server_id, server.socket]
     return row
+
+
+def _until(server: ServerRow) -> str:
+    """Return how long a server stays if nobody asks it."""
+    if server.state != "ready":
+        return ""
+    return "never" if server.left_seconds is None else f"in {format_duration(server.left_seconds)}"
 
 
 def status_text(reply: StatusReport, screen: Screen) -> str:

@@ -22,6 +22,9 @@ COMMANDS: tuple[Command, ...] = (
             Option(("--force",), "unload others, oldest use first, until it fits"),
             Option(("--force-pinned",), "unload pinned ones too"),
             Option(("--pin",), "never unload it until unpin"),
+            Option(
+                ("--keep-alive",), "how long it stays when idle: 10m, 0, -1", "TIME", kind="stay"
+            ),
             Option(("--store",), "keep the arguments after -- for later loads"),
             Option(("--nickname",), "make this its only nickname", "NICK", kind="name"),
             Option(("--nickadd", "--na"), "add a nickname", "NICK", kind="name", repeated=True),
@@ -50,6 +53,7 @@ COMMANDS: tuple[Command, ...] = (
             ("--no-load", "--dry-run"),
             ("--no-load", "--no-wait"),
             ("--no-load", "--pin"),
+            ("--no-load", "--keep-alive"),
             ("--no-load", "--store"),
             ("--no-wait", "--cancel-on-interrupt"),
             ("--no-wait", "--dry-run"),
@@ -67,6 +71,7 @@ COMMANDS: tuple[Command, ...] = (
         options=(
             *SELECT,
             Option(("--all",), "every model; pinned ones stay", key="everything"),
+            Option(("--idle",), "what has been idle for longer than its time"),
             Option(("--force-pinned",), "pinned ones too"),
             Option(("--now",), "do not wait for requests in flight"),
         ),
@@ -77,10 +82,23 @@ COMMANDS: tuple[Command, ...] = (
         timeout_s=120,
     ),
     Command(
+        "warm",
+        "Everyday",
+        "load models, and have each say a word",
+        "warm.warm",
+        "Nothing is unloaded for it: what does not fit beside the others is refused.  The word "
+        "brings a model's weights to where they are used.",
+        arguments=(MODELS,),
+        options=SELECT,
+        examples=(("modelctl warm tool phi", "two models that will be wanted soon"),),
+        timeout_s=600,
+    ),
+    Command(
         "ps",
         "Everyday",
         "list the servers",
         "models.ps",
+        "UNTIL is when a model goes if nobody asks it.  "
         "Models whose server died stand below, with the cause and the time of the next attempt.",
         examples=(("modelctl ps", "what is loaded"), ("modelctl ps --json", "for a program")),
     ),

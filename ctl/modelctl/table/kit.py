@@ -17,7 +17,7 @@ class Option(NamedTuple):
     key: str = ""
     """The attribute it is read into; empty for its first flag's name."""
     kind: str = "word"
-    """How the value is read: `word`, `name`, `slot`, `count`, `port`, `size` or `seconds`."""
+    """How it is read: `word`, `name`, `slot`, `count`, `port`, `size`, `seconds` or `stay`."""
     choices: tuple[str, ...] = ()
     repeated: bool = False
     """Whether it may come several times and all values count."""

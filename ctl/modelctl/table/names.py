@@ -69,6 +69,7 @@ COMMANDS: tuple[Command, ...] = (
         "never unload a model",
         "names.pin",
         "Kept over restarts, until unpin.",
+        aliases=("keep",),
         arguments=(MODEL,),
         options=SELECT,
         examples=(("modelctl pin tool", "keep it loaded, whatever else is wanted"),),

@@ -28,6 +28,8 @@ class Load(Struct, frozen=True, kw_only=True, tag="load", forbid_unknown_fields=
     names: Names = Names()
     names_only: bool = False
     dry_run: bool = False
+    keep_alive_seconds: float | None = None
+    """How long it stays when idle; negative for ever, None where nothing is said."""
     by_program: bool = False
     """Not throttled, and content with what runs already where it names no arguments."""
 
@@ -54,6 +56,19 @@ class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
     names: tuple[str, ...] = ()
     """What was changed about names, a sentence each."""
     warnings: tuple[str, ...] = ()
+
+
+class Warmed(Struct, frozen=True, kw_only=True):
+    """A model that is ready and has said a word; modelctl's own, it travels nowhere."""
+
+    model: str
+    seconds: float
+    """For the load; 0 where it ran already."""
+    already: bool
+    word_seconds: float | None
+    """For one token; null where it generates none."""
+    memory_bytes: int = 0
+    tier: str = ""
 
 
 class Candidate(Struct, frozen=True, kw_only=True):

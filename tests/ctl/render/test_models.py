@@ -60,6 +60,7 @@ READY = ServerRow(
     memory_bytes=int(5.6 * GIB),
     measured=True,
     idle_seconds=252,
+    left_seconds=48,
 )
 LOADING = ServerRow(
     server_id="t" * 16,
@@ -198,7 +199,19 @@ def test_ps_shows_the_documented_columns() -> None:
     text = ps_text(Servers(servers=(READY,)), TERMINAL, verbose=False)
 
     assert text.splitlines()[0].split() == (
-        ["NAME", "NICK", "STATE", "PID", "CONTEXT", "MEMORY", "TIER", "PORT", "REQUESTS", "IDLE"]
+        [
+            "NAME",
+            "NICK",
+            "STATE",
+            "PID",
+            "CONTEXT",
+            "MEMORY",
+            "TIER",
+            "PORT",
+            "REQUESTS",
+            "IDLE",
+            "UNTIL",
+        ]
     )
     assert "● ready" in text
 
@@ -209,6 +222,7 @@ def test_ps_row_in_a_pipe_has_the_bare_state() -> None:
 
     assert lines[0].split("\t") == [
         "qwen3-8b-q4", "@tool,tiny", "ready", "88121", "8192", "5.6 GB", "ssd", "-", "0", "4m 12s",
+        "in 48 s",
     ]  # fmt: skip
     assert lines[1].split("\t")[2] == "loading"
 
@@ -237,7 +251,7 @@ def test_ps_gives_a_failed_model_as_many_fields_as_the_others_in_a_pipe() -> Non
     text = ps_text(Servers(servers=(READY,), failed=(FAILED,)), PIPE, verbose=False)
     lines = [line.split("\t") for line in text.splitlines()]
 
-    assert len(lines[0]) == len(lines[1]) == 10
+    assert len(lines[0]) == len(lines[1]) == 11
     assert lines[1][:3] == ["phi4", "-", "failed"]
 
 
