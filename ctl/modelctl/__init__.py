@@ -7,6 +7,7 @@ The client of modeld: a command line that asks over a ZeroMQ socket and prints t
     client     the socket: requests, progress, deadlines, a daemon that comes and goes
     session    what every command has at hand: options, connection, streams
     render/    answer -> text or JSON, pure
+    importing/ other programs' configurations, in modeld's words
     progress   what a load looks like while it goes on
 
 What a command does not use, it does not import: start-up is most of what modelctl costs.

@@ -3,6 +3,9 @@ modeld: what systemd is to services, for local language models.
 
     __main__ > rpc | gateway | host > supervisor > config > core | wire > errors | units
 
+`client`, a facade for programs, stands beside rpc and knows only wire, errors, units and modelctl's
+own connection.
+
 The life of `modelctl load -n1 tool`:
 
     modelctl.table      argv -> Load(slot="tool")

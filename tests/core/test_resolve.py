@@ -148,6 +148,21 @@ def test_select_only_refuses_several_and_numbers_them() -> None:
         _select("gemma", only=True)
 
 
+@pytest.mark.parametrize("pattern", ["gemma", "gemma-*", "phi", "PHI-3"])
+def test_select_of_a_program_takes_no_parts(pattern: str) -> None:
+    """X-GW-4: else a new file changes what it gets."""
+    with pytest.raises(UnknownModel):
+        select(Selection(pattern=pattern, exact=True), MODELS, STATE, RANKS)
+
+
+def test_select_of_a_program_takes_whole_names_of_one_model() -> None:
+    """Nicknames, slots, files and ids as people do; several are an error."""
+    for name in ("tool", "talk", "qwen/coder-7b", "big.gguf"):
+        assert select(Selection(pattern=name, exact=True), MODELS, STATE, RANKS)
+    with pytest.raises(Ambiguous):
+        select(Selection(pattern="coder-7b", exact=True), MODELS, STATE, RANKS)
+
+
 def test_select_rank1_and_no_multi_match_contradict() -> None:
     """S0-33: both together are a usage error."""
     with pytest.raises(Usage):

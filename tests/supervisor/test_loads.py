@@ -245,6 +245,42 @@ async def test_load_of_the_gateway_is_never_throttled() -> None:
 
 
 @asynchronous
+async def test_load_of_a_program_is_not_throttled_and_holds_nobody_up() -> None:
+    """The throttle is there for a person's slips."""
+    machine = FakeMachine()
+    await machine.start("one", "two")
+    await load(machine, "one", by_program=True, keep_others=True)
+    await load(machine, "two", by_program=True, keep_others=True)
+
+    assert (await load(machine, "one", arguments=("--temp", "0.5"))).model == "one"
+    with pytest.raises(Throttled):
+        await load(machine, "two", arguments=("--temp", "0.5"))
+
+
+@asynchronous
+async def test_load_of_a_program_takes_what_runs_with_any_arguments() -> None:
+    """S4-04: loaded is loaded; a person chose those arguments."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("one")
+    await load(machine, "one", arguments=("--temp", "0.5"))
+
+    assert (await load(machine, "one", by_program=True)).already
+    assert len(machine.servers.started) == 1
+
+
+@asynchronous
+async def test_load_of_a_program_is_refused_where_an_operators_is() -> None:
+    """S4-04: it makes no room unless that is asked for, and changes nothing."""
+    machine = FakeMachine(Config(models=Models(max_concurrent_loaded=1)))
+    await machine.start("one", "two")
+    await load(machine, "one", by_program=True, keep_others=True)
+    with pytest.raises(TooManyLoaded):
+        await load(machine, "two", by_program=True, keep_others=True)
+
+    assert machine.servers.stopped == []
+
+
+@asynchronous
 async def test_load_starts_one_server_for_two_hundred_waiters() -> None:
     """A15: single flight, and everybody is answered."""
     machine = FakeMachine()

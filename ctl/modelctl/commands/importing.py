@@ -53,6 +53,8 @@ class ImportReport(Struct, frozen=True, kw_only=True):
     changed: tuple[str, ...] = ()
     """Keys of modeld's configuration, with old and new value."""
     needs_restart: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What of the configuration has no effect."""
 
 
 def import_config(session: Session) -> int:
@@ -66,6 +68,7 @@ def import_config(session: Session) -> int:
     imported, rows = _asked(session, imported)
     imported = _with_new_rows(imported, writing)
     text = writing.text_of(imported.config) if imported.config else ""
+    checked = writing.check(text) if text else None
     report = ImportReport(
         kind=options.kind,
         file=options.file,
@@ -73,12 +76,14 @@ def import_config(session: Session) -> int:
         taken=imported.taken,
         left=imported.left,
         history=rows,
-        changed=writing.check(text) if text else (),
+        changed=checked.changed if checked else (),
+        needs_restart=checked.needs_restart if checked else (),
+        warnings=checked.notes if checked else (),
     )
     if imported.limits:
         writing.add_rows(imported.limits, dry_run=True)
     if not options.dry_run:
-        report = _apply(session, writing, imported, structs.replace(report, changed=()))
+        report = _apply(session, writing, imported, report)
     _show(session, report)
     return WRONG if any(left.wrong for left in report.left) else 0
 
@@ -241,7 +246,10 @@ def _apply(
     report = structs.replace(report, written=tuple(written))
     if reloaded is not None:
         report = structs.replace(
-            report, changed=reloaded.changed, needs_restart=reloaded.needs_restart
+            report,
+            changed=reloaded.changed,
+            needs_restart=reloaded.needs_restart,
+            warnings=reloaded.warnings,
         )
     if imported.history:
         if "storage" in imported.config:
@@ -283,3 +291,5 @@ def _show(session: Session, report: ImportReport) -> None:
         session.print(view.report_text(report, session.screen))
     for key in report.needs_restart:
         session.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
+    for note in report.warnings:
+        session.warn(note)

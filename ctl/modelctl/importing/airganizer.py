@@ -7,7 +7,7 @@ supervisor of local models.
 
 from modelctl.importing.gleaning import Gleaning, Imported, Place
 from modelctl.importing.source import Document
-from modelctl.importing.values import ALREADY, NO_DOWNLOADS, boolean, number, text, whole
+from modelctl.importing.values import ALREADY, NO_DOWNLOADS, Unfit, boolean, number, text, whole
 
 RULES = (
     ("models.max_concurrent_loaded", "models.max_concurrent_loaded", whole(1, 64)),
@@ -57,6 +57,11 @@ def _memory(gleaning: Gleaning) -> None:
 def _model(gleaning: Gleaning, name: str) -> None:
     """Take what one model may need; whether it may be used at all is not modeld's to say."""
     above = ("models", "available_models", name)
+    try:
+        text(name)
+    except Unfit as error:
+        gleaning.leave(above, f"a model's name: {error}", wrong=True)
+        return
     gleaning.take(
         (*above, "max_ram_gb"),
         ("models", "entries", name, "memory_gb"),

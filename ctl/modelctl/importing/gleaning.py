@@ -115,10 +115,16 @@ class Gleaning:
         self._taken.append(Taken(dotted(path), dotted(parts), value, note))
 
     def leave(self, path: Path, reason: str, *, wrong: bool = False) -> None:
-        """Leave a part of the file, if it is there, with all that is below."""
-        if self.value(*path) is not None:
+        """Leave a part of the file, if it is there, with all below that was not told of yet."""
+        said = [
+            self._is_handled(one)
+            for one, value in leaves(self.value(*path), path)
+            if value is not None and value not in ("", [], {})
+        ]
+        if not all(said):
             self._handled.add(path)
-            self._tell(path, reason, line=self._line(path), wrong=wrong)
+            rest = "the rest: " if any(said) else ""
+            self._tell(path, f"{rest}{reason}", line=self._line(path), wrong=wrong)
 
     def take_all(self, rules: Iterable[tuple[str, str, Reader]], above: Path = ()) -> None:
         """Take every setting of a table: key in the file, key in modeld, reader."""
@@ -143,11 +149,10 @@ class Gleaning:
             if value is None or value in ("", [], {}):
                 continue
             secret = next((at for at, part in enumerate(path, 1) if is_secret(part)), 0)
-            handled = any(path[:end] in self._handled for end in range(len(path) + 1))
             if secret and path not in self._handled:
                 self._handled.add(path)
                 self._tell(path[:secret], SECRET, line=self._line(path[:secret]))
-            elif not handled:
+            elif not self._is_handled(path):
                 self._tell(path, UNKNOWN, line=self._line(path))
         left = [one for _, one in sorted(self._left, key=lambda pair: pair[0])]
         return Imported(
@@ -166,6 +171,9 @@ class Gleaning:
             assert isinstance(below, dict), f"{parts} is a table and a value"
             table = below
         table[parts[-1]] = value
+
+    def _is_handled(self, path: Path) -> bool:
+        return any(path[:end] in self._handled for end in range(len(path) + 1))
 
     def _line(self, path: Path) -> int:
         return self._document.lines.get(path, 0)

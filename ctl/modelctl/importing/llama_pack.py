@@ -138,7 +138,8 @@ def _statistics(document: Document) -> Imported:
     for key, count in counts.items():
         if key not in RECORD_TAKEN:
             reason = RECORD_LEFT.get(key, "modeld has nothing like it")
-            left.append(Left(f"*.{key}", f"{reason} ({count} files have it)"))
+            told = "1 file has it" if count == 1 else f"{count} files have it"
+            left.append(Left(f"*.{key}", f"{reason} ({told})"))
     return Imported(config={}, left=tuple(left), history=tuple(history))
 
 

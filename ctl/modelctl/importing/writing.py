@@ -65,15 +65,14 @@ class Writing:
         """Return the text of the drop-in."""
         return HEAD.format(*self._about) + dumps(config)
 
-    def check(self, text: str) -> tuple[str, ...]:
+    def check(self, text: str) -> ConfigChecked:
         """
         Return what the drop-in would change.
 
         Raises:
             Refusal: modeld would not take it, and why.
         """
-        checked = self._questions.ask(CheckConfig(path=self.drop_in, text=text), ConfigChecked)
-        return checked.changed
+        return self._questions.ask(CheckConfig(path=self.drop_in, text=text), ConfigChecked)
 
     def before(self) -> str:
         """Return what an earlier import wrote; empty for nothing."""

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from modeld.wire.history import HistoryRow
 
 _COLUMNS = (
-    Column(""),
-    Column("THERE", flexible=True),
-    Column("HERE, OR WHY NOT", flexible=True),
+    Column("WAS"),
+    Column("THERE"),
+    Column("HERE, OR WHY NOT"),
 )
 MAX_VALUE_LETTERS = 160
 

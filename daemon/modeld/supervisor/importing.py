@@ -140,10 +140,10 @@ class Importing:
         return store_arguments(state, model.id, wanted)
 
     def _problem_of(self, arguments: tuple[str, ...]) -> str:
-        """Return why arguments can't be passed on; empty where they can."""
+        """Return why arguments can't be passed on; empty where they can, or nobody knows yet."""
         world = self._world
         if world.binary is None or world.binary.problem:
-            return "there is no llama-server yet to check them against"
+            return ""
         folders = settings.folders(world.config, world.home)
         try:
             argv.check_arguments(arguments, world.binary, [folder.path for folder in folders])

@@ -65,8 +65,8 @@ def test_history_leaves_the_rest_with_reasons() -> None:
     imported = fixture("llama_pack", "llama-pack-stats.json")
     left = reasons(imported)
 
-    assert left["*.tags"] == "modeld has no tags yet (1 files have it)"
-    assert left["*.note"] == "modeld has no notes yet (1 files have it)"
+    assert left["*.tags"] == "modeld has no tags yet (1 file has it)"
+    assert left["*.note"] == "modeld has no notes yet (1 file has it)"
     assert {"*.size_bytes", "*.mtime", "*.locations", "*.location", "*.gguf"} <= set(left)
     assert set(wrong(imported)) == {
         "Qwen2.5-7B-Instruct-Q4_K_M.gguf.use_timestamps",
