@@ -26,6 +26,8 @@ FREE_OF_KEYS = frozenset(("/health", "/v1/health", "/ready"))
 """What tells nothing but that modeld is there."""
 FREE_OF_RATES = FREE_OF_KEYS | {"/metrics"}
 """What is asked for by the clock."""
+FORM_PATHS = frozenset(("/v1/audio/transcriptions",))
+"""Where clients send a file."""
 METHODS = "GET, POST, DELETE"
 _SENT_BY_PAGES = frozenset(
     b"accept accept-language anthropic-beta anthropic-dangerous-direct-browser-access "
@@ -189,7 +191,7 @@ class Guard:
             kind = head.headers.get(
                 b"content-type", b"" if head.length != 0 else b"application/json"
             )
-            if kind != b"application/json" and not _is_json(kind):
+            if kind != b"application/json" and not _is_json(kind) and not _is_form(head, kind):
                 raise Problem(415, "the Content-Type must be application/json (no forms)")
 
     def _check_caller(
@@ -248,6 +250,19 @@ def preflight(head: RequestHead) -> Answer | None:
         ("Access-Control-Max-Age", "600"),
     )
     return Answer(content_type=b"", headers=headers)
+
+
+def _is_form(head: RequestHead, content_type: bytes) -> bool:
+    """
+    Whether this is a form, where one may be, that no page had sent without asking.
+
+    A page can send one to any address.  Its browser then names the page's origin, which `admit`
+    has looked at, and most say whose page it is.
+    """
+    if head.path not in FORM_PATHS or not content_type.lower().startswith(b"multipart/form-data"):
+        return False
+    site = head.headers.get(b"sec-fetch-site", b"none")
+    return b"origin" in head.headers or site in {b"none", b"same-origin"}
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -79,7 +79,8 @@ def list_models(call: Call) -> Answer:
     """Answer with all models, those that are loaded, and the one in use."""
     routes = call.door.routes
     listed = listed_models(routes)
-    loaded = [each.id for each in listed if each.status.value == "loaded"]
+    own = [each for each in listed if each.id not in routes.variants]
+    loaded = [each.id for each in own if each.status.value == "loaded"]
     models = _Models(
         data=listed,
         available=[each.id for each in listed],

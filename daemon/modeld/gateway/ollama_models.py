@@ -125,10 +125,12 @@ def version(call: Call) -> Answer:
 
 
 def tags(call: Call) -> Answer:
-    """List every model."""
+    """List every model, and its variants, which are models of their own to whoever chooses one."""
     routes = call.door.routes
-    models = sorted(routes.models.values(), key=lambda model: model.id)
-    return Answer(body=_encoder.encode({"models": [_tag(routes, model) for model in models]}))
+    named = [(model.id, _shown_name(routes, model)) for model in routes.models.values()]
+    named += [(model_id, variant) for variant, model_id in routes.variants.items()]
+    tags = [_tag(routes.models[model_id], name) for model_id, name in sorted(named)]
+    return Answer(body=_encoder.encode({"models": tags}))
 
 
 async def running(call: Call) -> Answer:
@@ -177,8 +179,7 @@ def show(call: Call) -> Answer:
     return Answer(body=_encoder.encode(shown))
 
 
-def _tag(routes: Routes, model: Model) -> _Tag:
-    name = _shown_name(routes, model)
+def _tag(model: Model, name: str) -> _Tag:
     return _Tag(
         name=name,
         model=name,

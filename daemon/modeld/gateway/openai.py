@@ -8,12 +8,12 @@ answers 503 to the same question, which clients take for an outage.  No sockets 
 from collections.abc import Callable, Mapping
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from modeld.core.entities import Model, ServerState
 from modeld.gateway import fields, tasks
 from modeld.gateway.http import Answer, Problem
-from modeld.gateway.table import ALWAYS, NO_RETRY, Call, Dialect, Local, Relayed, Row, Wanted
+from modeld.gateway.table import ALWAYS, Call, Dialect, Local, Relayed, Row, Wanted
 from modeld.supervisor.door import Routes
 
 _encoder = msgspec.json.Encoder()
@@ -181,7 +181,8 @@ def _names(routes: Routes) -> Mapping[str, list[str]]:
     """Return what else each model may be called, leaving out what is ambiguous."""
     names: dict[str, list[str]] = {model_id: [] for model_id in routes.models}
     for name, ids in routes.index.items():
-        if len(ids) == 1 and ids[0] in names:
+        is_variant = name.removesuffix(":latest") in routes.variants
+        if len(ids) == 1 and ids[0] in names and not is_variant:
             names[ids[0]].append(name)
     return names
 
@@ -213,15 +214,27 @@ def _listed(routes: Routes, model: Model, names: list[str]) -> Listed:
 
 
 def listed_models(routes: Routes) -> list[Listed]:
-    """Return every model, by the name that people use."""
+    """Return every model, by the name that people use, and its variants after it."""
     names = _names(routes)
-    models = sorted(routes.models.values(), key=lambda model: model.id)
-    return [_listed(routes, model, names[model.id]) for model in models]
+    variants: dict[str, list[str]] = {}
+    for variant, model_id in sorted(routes.variants.items()):
+        variants.setdefault(model_id, []).append(variant)
+    found = []
+    for model in sorted(routes.models.values(), key=lambda model: model.id):
+        listed = _listed(routes, model, names[model.id])
+        found.append(listed)
+        found += [_as_variant(listed, name) for name in variants.get(model.id, ())]
+    return found
 
 
-def listed_model(routes: Routes, model: Model) -> Listed:
-    """Return one model, by the name that people use."""
-    return _listed(routes, model, _names(routes)[model.id])
+def listed_model(routes: Routes, model: Model, name: str = "") -> Listed:
+    """Return one model, by the name that people use, or as its variant `name`."""
+    listed = _listed(routes, model, _names(routes)[model.id])
+    return _as_variant(listed, name) if name in routes.variants else listed
+
+
+def _as_variant(listed: Listed, name: str) -> Listed:
+    return structs.replace(listed, id=name, aliases=[])
 
 
 def list_models(call: Call) -> Answer:
@@ -233,29 +246,13 @@ def show_model(call: Call) -> Answer:
     """Answer with the model that the path names."""
     routes = call.door.routes
     model = routes.find(call.argument)
-    return Answer(body=_encoder.encode(listed_model(routes, model)))
+    return Answer(body=_encoder.encode(listed_model(routes, model, call.argument)))
 
 
 def health(call: Call) -> Answer:
     """Answer that the gateway is here."""
     del call
     return Answer(body=b'{"status":"ok"}')
-
-
-def refuse_audio(call: Call) -> Answer:
-    """
-    Refuse to transcribe.
-
-    Its model stands in a multipart form, which would have to be read, and sent on, as strictly as
-    JSON is; nothing here can do that yet.
-    """
-    del call
-    raise Problem(
-        501,
-        "the gateway passes no forms on: send the sound to /v1/chat/completions as input_audio",
-        kind="server_error",
-        headers=(NO_RETRY,),
-    )
 
 
 _RESPONSE = Relayed(to_response)
@@ -280,7 +277,6 @@ ROWS = (
     Row(method="GET",  path="/v1/models/*", dialect=OPENAI, action=_SHOW,   families=_LISTING),
     Row(method="POST", path="/v1/responses",            dialect=OPENAI, action=_RESPONSE),
     Row(method="POST", path="/responses",               dialect=OPENAI, action=_RESPONSE),
-    Row(method="POST", path="/v1/audio/transcriptions", dialect=OPENAI, action=Local(refuse_audio)),
     _passed_on("/v1/chat/completions"),
     _passed_on("/chat/completions", "/v1/chat/completions"),
     _passed_on("/v1/completions"),

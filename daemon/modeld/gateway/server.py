@@ -14,7 +14,17 @@ from email.utils import formatdate
 
 from modeld.config.schema import Gateway as Settings
 from modeld.errors import AddressInUse, ConfigInvalid
-from modeld.gateway import anthropic, live, management, measures, native, ollama, openai
+from modeld.gateway import (
+    anthropic,
+    audio,
+    live,
+    management,
+    measures,
+    native,
+    ollama,
+    openai,
+    passthrough,
+)
 from modeld.gateway.connection import Connection
 from modeld.gateway.guard import Address, Guard, Limits, check_reach, parse_address
 from modeld.gateway.hall import Hall
@@ -28,11 +38,13 @@ from modeld.supervisor.ports import Clock
 
 ROWS: tuple[Row, ...] = (
     *belonging(openai.FAMILIES, openai.ROWS),
+    *belonging(openai.FAMILIES, audio.ROWS),
     *belonging(("anthropic",), anthropic.ROWS),
     *belonging(("ollama",), ollama.ROWS),
     *belonging(("llamacpp",), native.ROWS),
     *management.ROWS,
     *live.ROWS,
+    *belonging(("llama-swap",), passthrough.ROWS),
     *measures.ROWS,
 )
 """Every route; a dialect adds its own here."""
