@@ -240,7 +240,7 @@ class Client:
         self, request: Struct, timeout_s: float, request_id: str, tick_s: float
     ) -> Iterator[tuple[str, bytes]]:
         """Yield the kind and the body of every answer, and `tick` where one was wished for."""
-        _check(request)
+        check(request)
         header = Header(
             v=VERSION,
             id=request_id,
@@ -316,7 +316,7 @@ class Client:
         return TimedOut(message, hint=hint, timeout_s=timeout_s)
 
 
-def _check(request: Struct) -> None:
+def check(request: Struct) -> None:
     """
     Check a request against the bounds that the daemon holds it to.
 
@@ -325,8 +325,11 @@ def _check(request: Struct) -> None:
     """
     try:
         convert(to_builtins(request), type(request))
+        msgpack.encode(request)
     except ValidationError as error:
         raise Usage(f"not allowed: {error}") from error
+    except UnicodeEncodeError as error:
+        raise Usage("not allowed: bytes that are no text") from error
 
 
 class _Link:

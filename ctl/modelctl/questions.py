@@ -49,6 +49,9 @@ class Questions:
         return self._ask_alone(request, reply)
 
     def _ask_alone(self, request: Struct, reply: type[Reply]) -> Reply:
+        from modelctl.client import check
+
+        check(request)
         timeout_s = self._session.timeout_s
         try:
             done = subprocess.run(

@@ -42,6 +42,7 @@ def test_every_key_is_found_by_its_path() -> None:
         ('a "b"\n', '"a \\"b\\"\\n"'),
         (("a", "b"), '["a", "b"]'),
         ((), "[]"),
+        ("\x7f", '"\\u007f"'),
         (None, ""),
         ({"a": 1, "a b": "x"}, '{ a = 1, "a b" = "x" }'),
         (Rule(pattern="^x", model="fast"), '{ pattern = "^x", model = "fast" }'),

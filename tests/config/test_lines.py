@@ -53,3 +53,17 @@ def test_tables_of_a_list_in_one_statement_share_its_line() -> None:
     found = lines_of("[r]\ns = [\n  { p = 1 },\n  { p = 2 },\n]\n")
 
     assert found["r", "s", 1, "p"] == found["r", "s", 2, "p"] == 2
+
+
+def test_text_that_is_made_to_be_slow_is_given_up() -> None:
+    """A client's text is looked at by the daemon; a missing line is better than a minute of it."""
+    text = "a = 1\nb = [\n" + "[1],\n" * 20_000 + "]\nc = 1\n"
+
+    assert lines_of(text)["a",] == 1
+
+
+def test_long_list_has_the_line_that_it_begins_in() -> None:
+    """What follows it has its own."""
+    text = "b = [\n" + "1,\n" * 5_000 + "]\nc = 1\n"
+
+    assert lines_of(text) == {("b",): 1, ("c",): 5003}

@@ -460,6 +460,21 @@ def test_bad_expression_is_told_with_its_rule_and_position() -> None:
     assert mistakes[2].startswith("/etc/1.toml:8: routing.rules[3].pattern")
 
 
+@pytest.mark.parametrize("text", ["10m", "90", "1h30m", "0", "-1", "-1m", ""])
+def test_time_to_stay_is_a_duration(text: str) -> None:
+    """As a request may say it."""
+    _load(f'models.entries.a.keep_alive = "{text}"')
+
+
+@pytest.mark.parametrize("text", ["soon", "10 minutes", "1m30", "-"])
+def test_time_to_stay_that_is_none_is_refused(text: str) -> None:
+    """Or the model would go, or stay, without anybody knowing why."""
+    mistakes = _mistakes(f'models.entries.a.keep_alive = "{text}"')
+
+    assert mistakes[0].startswith("/etc/1.toml:1: models.entries.a.keep_alive = ")
+    assert "is no duration" in mistakes[0]
+
+
 def test_headroom_that_leaves_nothing_of_a_gpu_is_refused() -> None:
     """The built-in headroom counts too."""
     assert "nothing of memory.vram_limit_gb" in _mistakes("[memory]\nvram_limit_gb = 0.5\n")[0]

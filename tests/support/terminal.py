@@ -43,6 +43,10 @@ class Terminal:
             assert time.monotonic() < deadline, f"never printed {text!r}: {self.text!r}"
             self._read(0.1)
 
+    def type(self, text: str) -> None:
+        """Do what the keyboard does."""
+        os.write(self._master, text.encode())
+
     def interrupt(self) -> None:
         """Do what Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)

@@ -59,3 +59,6 @@ def test_file_is_read_changed_and_mended_without_a_daemon() -> None:
         assert daemon.modelctl("config", "path").stdout == f"{daemon.config}\n"
         assert json.loads(daemon.modelctl("config", "schema").stdout)["title"] == "modeld.toml"
         assert daemon.modelctl("config", "get", "gateway.lisen", status=2).stdout == ""
+        assert daemon.modelctl("config", "get", "a\nb", status=2).stdout == ""
+        daemon.modelctl("config", "set", "models.default", "a\x7fb")
+        assert daemon.modelctl("config", "get", "models.default").stdout == "a\x7fb\n"

@@ -19,6 +19,7 @@ from modeld.config.schema import Config, Entry, Profile, Rewrite, Routing
 from modeld.core.names import check_name
 from modeld.core.rules import compiled
 from modeld.errors import Usage
+from modeld.units import parse_keep_alive
 
 ESSENTIAL = frozenset(("model", "messages", "prompt", "input", "stream"))
 """Fields that say what a request is; none of them can be stripped."""
@@ -74,6 +75,7 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
             )
     yield from _routing(config.routing)
     for name, entry in config.models.entries.items():
+        yield from _stay(name, entry)
         yield from _rewrites(name, entry)
     yield from _paths(config, home)
 
@@ -103,6 +105,14 @@ def _routing(routing: Routing) -> Iterator[Mistake]:
             yield Mistake(dotted((*above, "pattern")), f"{as_toml(rule.pattern)}: {error}")
         if not rule.model:
             yield Mistake(dotted((*above, "model")), "expected the name of a model, or a role")
+
+
+def _stay(name: str, entry: Entry) -> Iterator[Mistake]:
+    try:
+        if entry.keep_alive:
+            parse_keep_alive(entry.keep_alive)
+    except ValueError as error:
+        yield Mistake(dotted(("models", "entries", name, "keep_alive")), str(error))
 
 
 def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:

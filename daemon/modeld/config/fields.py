@@ -168,7 +168,9 @@ def as_toml(value: object) -> str:
     if isinstance(value, dict):
         inside = ", ".join(f"{as_key(str(key))} = {as_toml(one)}" for key, one in value.items())
         return f"{{ {inside} }}" if inside else "{}"
-    return json.encode(value).decode() if isinstance(value, str | bool) else str(value)
+    if isinstance(value, str | bool):
+        return json.encode(value).decode().replace("\x7f", "\\u007f")
+    return str(value)
 
 
 def as_key(text: str) -> str:

@@ -10,6 +10,10 @@ from collections.abc import Iterator
 
 Path = tuple[str | int, ...]
 """The parts of a key; a number is the place of a table in a list of tables, from 1."""
+ENDINGS = ("]", "}", '"', "'")
+"""What the last line of a statement of several lines has somewhere."""
+EFFORT = 10
+"""How many times the whole text may be parsed, lest one that is made to be slow hold us up."""
 
 
 def lines_of(text: str) -> dict[Path, int]:
@@ -17,8 +21,9 @@ def lines_of(text: str) -> dict[Path, int]:
     Return the line, from 1, of each table and each key.
 
     Args:
-        text: Valid TOML; otherwise some keys will be missing.
+        text: Valid TOML; otherwise some keys will be missing, as they will where it takes too long.
     """
+    effort = EFFORT * (len(text) + 1000)
     found: dict[Path, int] = {}
     counts: dict[Path, int] = {}
     header, pending, start = "", "", 0
@@ -28,6 +33,11 @@ def lines_of(text: str) -> dict[Path, int]:
                 continue
             start = number
         pending += f"{line}\n"
+        if start != number and not any(mark in line for mark in ENDINGS):
+            continue
+        effort -= len(pending)
+        if effort < 0:
+            break
         statement = pending if pending.lstrip().startswith("[") else header + pending
         try:
             parsed = tomllib.loads(statement)

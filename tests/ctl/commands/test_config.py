@@ -1,6 +1,7 @@
 """`modelctl config`: what it prints, what it writes, and when it leaves everything alone."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from modeld.wire.configuration import (
 from modeld.wire.daemon import Reload, Reloaded
 from tests.ctl.conftest import Call
 from tests.support.fake_daemon import FakeDaemon
+from tests.support.terminal import Terminal
 
 BODY = Setting(key="gateway.max_body_mb", value=7, text="7", origin="/etc/m.toml:3")
 DEFAULT = Setting(key="models.default", value="tool", text='"tool"')
@@ -303,3 +305,33 @@ def test_new_file_is_edited_from_a_few_words(
     assert modelctl("config", "edit", EDITOR=editor).status == 0
     assert "modeld.toml(5)" in (tmp_path / "seen").read_text()
     assert not path.exists()
+
+
+def test_edit_that_is_invalid_is_edited_again_where_somebody_is_there(
+    daemon: FakeDaemon, socket_path: str, file: Path, tmp_path: Path
+) -> None:
+    """The work of minutes is not thrown away for one letter."""
+    answers = iter([INVALID, ConfigChecked(changed=("a",), needs_restart=())])
+    daemon.on(AskConfig, _report(user_file=str(file)))
+    daemon.on_call(CheckConfig, lambda *_: [next(answers)])
+    daemon.on(Reload, Reloaded(changed=("a",)))
+    environment = {
+        "MODELD_SOCKET": socket_path,
+        "PATH": "/usr/bin:/bin",
+        "TERM": "xterm",
+        "EDITOR": _editor(tmp_path, 'echo "# again" >> $1'),
+    }
+    argv = [sys.executable, "-m", "modelctl", "config", "edit"]
+    with Terminal(argv, environment) as terminal:
+        terminal.read_until("edit again? [Y/n] ")
+        assert "m.toml:2" in terminal.text
+        terminal.type("\n")
+        assert terminal.wait() == 0
+
+    assert file.read_text().endswith("# again\n# again\n")
+
+
+def test_key_that_is_no_text_is_bad_usage(daemon: FakeDaemon, modelctl: Call) -> None:
+    """It is no bug of ours."""
+    assert modelctl("config", "set", "models.default", "\udcff").status == 2
+    assert modelctl("config", "get", "a\nb").status == 2
