@@ -2,8 +2,9 @@
 
 import asyncio
 
-from modeld.core.events import RequestEnded, RequestMoved, RequestStarted
-from modeld.gateway.reports import MAX_REMEMBERED_SERVERS, Reports
+from modeld.core.events import RequestEnded, RequestMoved, RequestsRouted, RequestStarted
+from modeld.core.routing import Decision, Step
+from modeld.gateway.reports import MAX_REMEMBERED_SERVERS, ROUTED_SECONDS, Reports
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import run, until
 
@@ -76,3 +77,24 @@ def test_servers_of_the_past_are_forgotten() -> None:
         reports.moved(str(number))
 
     assert len(reports._moved) <= MAX_REMEMBERED_SERVERS
+
+
+def test_routed_is_told_at_once_and_then_now_and_then() -> None:
+    """A thousand requests a second must not write a thousand lines."""
+    door, clock = FakeDoor(), SetClock()
+    reports = Reports(door, clock)
+    one = Decision(model_id="m", route="rule:1", pattern="^x", steps=(Step("rule 1", "fits"),))
+
+    for _ in range(5):
+        reports.routed(one)
+    reports.routed(Decision(model_id="m", route="default"))
+    clock.time += ROUTED_SECONDS
+    reports.routed(one)
+
+    told = [event for event in door.events if isinstance(event, RequestsRouted)]
+    assert [(event.route, event.requests) for event in told] == [
+        ("rule:1", 1),
+        ("default", 1),
+        ("rule:1", 5),
+    ]
+    assert (told[0].pattern, told[0].reason) == ("^x", "rule 1: fits")

@@ -174,6 +174,18 @@ class RequestStarted(Event, frozen=True, kw_only=True):
     server_id: str
 
 
+class RequestsRouted(Event, frozen=True, kw_only=True):
+    """The gateway chose a model for a request, or for several in the same way."""
+
+    model_id: str
+    route: str
+    reason: str
+    """Nothing of what the request says."""
+    pattern: str = ""
+    """Of the rule that fitted."""
+    requests: int = 1
+
+
 class RequestMoved(Event, frozen=True, kw_only=True):
     """Bytes of an answer came from a server; at most one a second."""
 

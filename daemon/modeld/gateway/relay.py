@@ -70,6 +70,8 @@ class Exchange:
                 return
             destination = decide(self._relay.door.routes, wanted, self._call)
             model = self._model = destination.model
+            if destination.decision is not None:
+                self._relay.reports.routed(destination.decision)
             if self._is_bounded:
                 context = self._relay.context_of(model, destination.wanted)
                 lengths.refuse_far_over(model.name, destination.wanted, context)

@@ -8,7 +8,14 @@ was told is followed by its end.  Nothing here knows what a request is.
 
 import asyncio
 
-from modeld.core.events import RequestEnded, RequestLost, RequestMoved, RequestStarted
+from modeld.core.events import (
+    RequestEnded,
+    RequestLost,
+    RequestMoved,
+    RequestsRouted,
+    RequestStarted,
+)
+from modeld.core.routing import Decision
 from modeld.core.usage import Figures
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
@@ -18,6 +25,9 @@ END_SECONDS = 0.02
 MOVED_SECONDS = 1.0
 """Between two signs that a server moves."""
 MAX_REMEMBERED_SERVERS = 64
+ROUTED_SECONDS = 10.0
+"""Between two tellings of requests that were routed alike."""
+MAX_REMEMBERED_ROUTES = 256
 
 
 class Reports:
@@ -29,6 +39,8 @@ class Reports:
         self._ended: list[RequestEnded] = []
         self._is_due = False
         self._moved: dict[str, float] = {}
+        self._routed: dict[tuple[str, str], tuple[float, int]] = {}
+        """Route and model -> when it was told last, and how many requests came since."""
 
     def started(self, server_id: str) -> None:
         """Tell that a request went to a server."""
@@ -50,6 +62,27 @@ class Reports:
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
+
+    def routed(self, decision: Decision) -> None:
+        """Tell how a model was chosen, now and then where that is done again and again."""
+        key = decision.route, decision.model_id
+        now = self._clock.monotonic()
+        told_at, requests = self._routed.get(key, (-ROUTED_SECONDS, 0))
+        if now - told_at < ROUTED_SECONDS:
+            self._routed[key] = told_at, requests + 1
+            return
+        if key not in self._routed and len(self._routed) >= MAX_REMEMBERED_ROUTES:
+            self._routed.clear()
+        self._routed[key] = now, 0
+        self._door.submit(
+            RequestsRouted(
+                model_id=decision.model_id,
+                route=decision.route,
+                reason=decision.reason,
+                pattern=decision.pattern,
+                requests=requests + 1,
+            )
+        )
 
     def counted(self, figures: Figures) -> None:
         """Tell, at once, what a request cost that no server has any more, or ever had."""

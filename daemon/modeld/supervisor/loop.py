@@ -18,7 +18,7 @@ from modeld.config.schema import Config
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
 from modeld.errors import Busy, ModeldError
-from modeld.supervisor import recover, settings, views
+from modeld.supervisor import recover, routing, settings, views
 from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.cache_asks import CacheAsks
@@ -202,6 +202,7 @@ class Supervisor:
             ev.ReloadAsked: self._on_reload,
             ev.ConfigRead: self._reloading.on_read,
             ev.RequestStarted: lives.on_request_started,
+            ev.RequestsRouted: lambda event: routing.note(self.world, event),
             ev.RequestMoved: lives.on_request_moved,
             ev.RequestEnded: self._on_request_ended,
             ev.RequestLost: self.counting.on_ended,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from modeld.config.schema import Options
-from modeld.core.events import Selection
+from modeld.core.events import RequestsRouted, Selection
 from modeld.core.profiles import (
     PROFILES,
     Considered,
@@ -111,6 +111,20 @@ def suits(world: World, selection: Selection, profile: str, capabilities: tuple[
         streaming=known.streaming,
         reasoning=known.reasoning,
         pattern=known.pattern,
+    )
+
+
+def note(world: World, event: RequestsRouted) -> None:
+    """Log how a model was chosen; of what a request says, nothing is known here."""
+    label = world.label(event.model_id)
+    times = f", {event.requests} times" if event.requests > 1 else ""
+    world.ports.journal.record(
+        "routed",
+        f"{label} answers by {event.route}{times} ({event.reason})",
+        model=label,
+        route=event.route,
+        pattern=event.pattern,
+        requests=event.requests,
     )
 
 
