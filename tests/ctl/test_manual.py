@@ -7,8 +7,8 @@ import pytest
 from msgspec import Struct
 
 from modelctl.commands.help import exit_codes
-from modelctl.commands.importing import ImportReport
 from modelctl.importing.gleaning import Left, Taken
+from modelctl.importing.report import ImportReport
 from modelctl.render.answer import failure_fields
 from modelctl.table import BY_NAME, COMMANDS, GLOBAL_OPTIONS, SELECT, Command, Option
 from modeld.errors import STATUSES

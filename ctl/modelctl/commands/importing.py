@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 
-from msgspec import Struct, msgpack, structs
+from msgspec import msgpack, structs
 
+from modelctl.commands.import_files import LIMITS_KEY, Writing
 from modelctl.errors import Refusal
 from modelctl.importing import place, source
 from modelctl.importing.gleaning import Config, Imported, Left, Place, Taken
-from modelctl.importing.writing import LIMITS_KEY, Writing
+from modelctl.importing.report import ImportReport
 from modelctl.questions import Questions
 from modelctl.render import importing as view
 from modelctl.render.answer import body
@@ -37,24 +38,6 @@ MAX_BATCH_BYTES = 256 << 10
 """Of records in one message; modeld takes four times as much."""
 ARGUMENTS = "servers.arguments"
 FOLDERS = "storage.hdd_paths"
-
-
-class ImportReport(Struct, frozen=True, kw_only=True):
-    """What became of a file."""
-
-    kind: str
-    file: str
-    dry_run: bool
-    written: tuple[str, ...] = ()
-    """Files."""
-    taken: tuple[Taken, ...] = ()
-    left: tuple[Left, ...] = ()
-    history: tuple[HistoryRow, ...] = ()
-    changed: tuple[str, ...] = ()
-    """Keys of modeld's configuration, with old and new value."""
-    needs_restart: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    """What of the configuration has no effect."""
 
 
 def import_config(session: Session) -> int:

@@ -6,7 +6,8 @@ What other programs' configurations come to in modeld's words.
     gleaning    which keys are taken, which are left, and why: nothing passes in silence
     llama_pack  ollm  karen  rustyclaw  airganizer      one format each: gleaning -> what is taken
     toml        what is taken -> the text of a drop-in
-    place       files: read with care, checked by modeld, put in place at once or not at all
+    report      what became of a file
+    place       files, read with care; all else here is pure
 
-Only `place` touches a disk, and only `modelctl import-config` uses any of it.
+`modelctl.commands.importing` asks modeld and writes.
 """

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from modelctl.render.screen import Cell, Column, Row, Screen, clean, mark, paint, table
 
 if TYPE_CHECKING:
-    from modelctl.commands.importing import ImportReport
     from modelctl.importing.gleaning import Left, Taken
+    from modelctl.importing.report import ImportReport
     from modeld.wire.history import HistoryRow
 
 _COLUMNS = (
