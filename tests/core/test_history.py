@@ -1,12 +1,13 @@
 """What another program had counted counts here too: once, however often it is imported."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
 from modeld.core.entities import Header, Location, Model, ModelStats, State
-from modeld.core.history import Past, combine, find_model, take_back, take_over
+from modeld.core.history import Past, by_file_name, combine, find_model, take_back, take_over
 from modeld.core.stats import count_runtime, count_use
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,30 +31,37 @@ def model(model_id: str, *paths: str) -> Model:
     return Model(id=model_id, name=name, size_bytes=1, header=Header(), locations=locations)
 
 
-def catalogue(*models: Model) -> dict[str, Model]:
-    """Return them by id."""
-    return {one.id: one for one in models}
+def catalogue(*models: Model) -> dict[str, Sequence[Model]]:
+    """Return them by the names of their files."""
+    return dict(by_file_name({one.id: one for one in models}))
+
+
+def found(path: str, models: dict[str, Sequence[Model]]) -> str:
+    """Return the id of the model that a file is."""
+    one, _ = find_model(path, models)
+    assert one is not None
+    return one.id
 
 
 def test_model_is_found_by_its_very_path_first() -> None:
     """Two folders may have a file of the same name: S0-51."""
     models = catalogue(model("a/x", "/m/a/x.gguf"), model("b/x", "/m/b/x.gguf"))
 
-    assert find_model("/m/b/x.gguf", models)[0] == models["b/x"]
+    assert found("/m/b/x.gguf", models) == "b/x"
 
 
 def test_model_is_found_by_the_end_of_its_path_when_the_folder_moved() -> None:
     """The disk is mounted elsewhere now; what lies on it is the same."""
     models = catalogue(model("a/x", "/new/a/x.gguf"), model("b/x", "/new/b/x.gguf"))
 
-    assert find_model("/old/disk/b/x.gguf", models)[0] == models["b/x"]
+    assert found("/old/disk/b/x.gguf", models) == "b/x"
 
 
 def test_model_is_found_by_its_file_name_where_only_one_has_it() -> None:
     """The original knows no more than that name."""
     models = catalogue(model("deep/down/x", "/m/deep/down/x.gguf"), model("y", "/m/y.gguf"))
 
-    assert find_model("x.gguf", models)[0] == models["deep/down/x"]
+    assert found("x.gguf", models) == "deep/down/x"
 
 
 @pytest.mark.parametrize(
@@ -63,9 +71,9 @@ def test_model_is_found_by_its_file_name_where_only_one_has_it() -> None:
 def test_model_that_is_not_clear_is_not_guessed(path: str, why: str) -> None:
     """Uses of one model must not land on another."""
     models = catalogue(model("a/x", "/m/a/x.gguf"), model("b/x", "/m/b/x.gguf"))
-    found, reason = find_model(path, models)
+    nothing, reason = find_model(path, models)
 
-    assert found is None
+    assert nothing is None
     assert why in reason
 
 

@@ -38,20 +38,28 @@ class Past(Struct, frozen=True, kw_only=True):
     nicknames: tuple[str, ...] = ()
 
 
-def find_model(path: str, models: Mapping[str, Model]) -> tuple[Model | None, str]:
+def by_file_name(models: Mapping[str, Model]) -> Mapping[str, Sequence[Model]]:
+    """Return the models by the names of their files, whatever folders these are in."""
+    found: dict[str, list[Model]] = {}
+    for model in models.values():
+        for name in {model.name + EXTENSION, *(basename(path) for path in _files(model))}:
+            found.setdefault(name, []).append(model)
+    return found
+
+
+def find_model(path: str, models: Mapping[str, Sequence[Model]]) -> tuple[Model | None, str]:
     """
     Return the model that a file is today, or None and why not.
 
     The very path counts most, then the end of it that is a model's id, then its file name alone,
     where only one model has it.
+
+    Args:
+        path: Where the file was.
+        models: By the names of their files.
     """
     path = normpath(path)
-    name = basename(path)
-    alike = [
-        model
-        for model in models.values()
-        if any(basename(file) == name for file in _files(model)) or model.name + EXTENSION == name
-    ]
+    alike = models.get(basename(path), ())
     for model in alike:
         if path in _files(model):
             return model, ""

@@ -11,7 +11,7 @@ from posixpath import basename
 from modeld.core import argv
 from modeld.core.entities import Model, State
 from modeld.core.events import HistoryAsked, NameChange
-from modeld.core.history import Past, combine, find_model, take_back, take_over
+from modeld.core.history import Past, by_file_name, combine, find_model, take_back, take_over
 from modeld.core.names import change_names
 from modeld.core.stats import store_arguments
 from modeld.errors import ModeldError
@@ -76,7 +76,8 @@ class Importing:
         self, state: State, records: tuple[Past, ...]
     ) -> tuple[State, tuple[HistoryRow, ...]]:
         """Return the state with all records in it, and what became of each."""
-        found = [find_model(record.path, self._world.models) for record in records]
+        models = by_file_name(self._world.models)
+        found = [find_model(record.path, models) for record in records]
         of_model: dict[str, list[int]] = {}
         for position, (model, _) in enumerate(found):
             if model is not None:
