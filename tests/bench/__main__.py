@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import copying, core, gateway, keeping, memory, passing, systemd, tiers
+from tests.bench import copying, core, gateway, keeping, memory, passing, routing, systemd, tiers
 from tests.bench.figures import Figure
 
 OUTPUT = Path("build/bench.json")
@@ -26,6 +26,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     **systemd.BENCHES,
     **copying.BENCHES,
     **tiers.BENCHES,
+    **routing.BENCHES,
     **memory.BENCHES,
     **keeping.BENCHES,
 }
