@@ -17,6 +17,7 @@ The life of `modelctl load -n1 tool`:
                           what runs already? core.throttle; core.argv; then a job
       jobs                core.fit and core.plan: which servers go first, and why
       lives               core.lifecycle: (state, event) -> (state, actions)
+      room, idling        core.sharing: whose turn it is; core.keeping: who was idle for too long
       ports               start, watch -> host.servers, host.probe
     host.*              Started, Loading, Ready, Exited -> events into the same queue
     supervisor.world    publishes new immutable routes; the client's progress stream ends
