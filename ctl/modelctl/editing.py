@@ -44,7 +44,10 @@ class Editing:
             raise Usage("there is no editor", hint="set EDITOR")
         self._folder = Path(tempfile.mkdtemp(prefix="modeld-"))
         self._copy = self._folder / "modeld.toml"
+        self._original = ""
         self._is_kept = False
+        self.is_edited = False
+        """Whether the copy is another text than it was made of."""
 
     def __enter__(self) -> Self:
         return self
@@ -58,10 +61,13 @@ class Editing:
         Return a text as the user made it; the last edit goes on where there was one.
 
         Raises:
-            Refused: The editor failed.
+            Refused: The editor failed, or the text is no longer the one that was edited first.
         """
         if not self._copy.exists():
+            self._original = text
             self._copy.write_text(text or NEW, encoding="utf-8")
+        elif text != self._original:
+            raise Refused("the file was changed by somebody else meanwhile")
         try:
             done = subprocess.run(
                 [*self._editor, os.fspath(self._copy)], env=self._environment, check=False
@@ -73,7 +79,8 @@ class Editing:
         if done.returncode:
             raise Refused(f"{self._editor[0]} ended with {done.returncode}; nothing was changed")
         edited = self._copy.read_bytes().decode("utf-8", errors="replace")
-        return text if not text and edited == NEW else edited
+        self.is_edited = edited != (text or NEW)
+        return edited if self.is_edited else text
 
     def keep(self) -> str:
         """Leave the copy where it is, and return its path."""

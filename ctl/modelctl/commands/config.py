@@ -8,14 +8,14 @@ written here, and only when modeld found no mistake in the whole of it.
 import sys
 from collections.abc import Callable
 
-from modelctl.errors import Refusal
+from modelctl.errors import word_of
 from modelctl.questions import Questions
 from modelctl.render import config as view
 from modelctl.render.answer import body
 from modelctl.render.daemon import reloaded_text
 from modelctl.session import Session
 from modelctl.user_file import UserFile
-from modeld.errors import ErrorCode, Usage
+from modeld.errors import ErrorCode, ModeldError, Usage
 from modeld.wire.configuration import (
     AskConfig,
     AskConfigSchema,
@@ -99,24 +99,19 @@ def edit(session: Session) -> int:
 
     questions = Questions(session)
     with Editing(session.surroundings.environment) as editing:
-
-        def edited(text: str) -> str:
-            return editing.run(text)
-
         while True:
             try:
-                return _change(session, questions, edited)
-            except Refusal as error:
-                if error.word != ErrorCode.CONFIG:
-                    raise
-                if not _wants_to_go_on(session, error):
-                    kept = editing.keep()
-                    raise Refusal(
-                        error.word,
-                        error.message,
-                        f"nothing was changed; your edit is in {kept}",
-                        error.numbers,
-                    ) from error
+                return _change(session, questions, editing.run)
+            except ModeldError as error:
+                if word_of(error) == ErrorCode.CONFIG and _wants_to_go_on(session, error):
+                    continue
+                if editing.is_edited:
+                    error.hint = f"your edit is in {editing.keep()}"
+                raise
+            except KeyboardInterrupt:
+                if editing.is_edited:
+                    session.complain(f"\nyour edit is in {editing.keep()}\n")
+                raise
 
 
 def check(session: Session) -> int:
@@ -250,7 +245,7 @@ def _tell_absent(session: Session, questions: Questions) -> None:
         session.say(ABSENT)
 
 
-def _wants_to_go_on(session: Session, error: Refusal) -> bool:
+def _wants_to_go_on(session: Session, error: ModeldError) -> bool:
     """Print the mistakes, and ask whether they are to be mended; nobody there means no."""
     if session.json or not (sys.stdin.isatty() and session.talk_screen.terminal):
         return False

@@ -335,3 +335,19 @@ def test_key_that_is_no_text_is_bad_usage(daemon: FakeDaemon, modelctl: Call) ->
     """It is no bug of ours."""
     assert modelctl("config", "set", "models.default", "\udcff").status == 2
     assert modelctl("config", "get", "a\nb").status == 2
+
+
+def test_edit_of_a_file_that_changed_meanwhile_is_not_lost(
+    daemon: FakeDaemon, modelctl: Call, file: Path, tmp_path: Path
+) -> None:
+    """Neither the edit nor what the other one wrote."""
+    _ready_to_set(daemon, file)
+    done = modelctl("config", "edit", EDITOR=_editor(tmp_path, f"echo >> $1; echo x > {file}"))
+    kept = Path(done.err.split("your edit is in ")[1].strip())
+
+    assert done.status == 5
+    assert "somebody else" in done.err
+    assert file.read_text() == "x\n"
+    assert kept.read_text().startswith("# mine")
+    kept.unlink()
+    kept.parent.rmdir()
