@@ -1,5 +1,6 @@
 """`modeld.client` against a real daemon and a real engine: what a program may rely on."""
 
+import os
 import threading
 
 import pytest
@@ -82,6 +83,22 @@ def test_calls_from_many_threads_are_all_answered() -> None:
 
         assert answers == [True] * 24
         assert len(daemon.servers()) == 1
+        manager.close()
+
+
+def test_manager_works_on_in_a_forked_process() -> None:
+    """Web servers fork after their imports; ZeroMQ's sockets do not survive that."""
+    with a_daemon(start=False) as daemon:
+        daemon.start()
+        manager = manager_of(daemon)
+        free_gb = manager.get_available_ram()
+        child = os.fork()
+        if not child:
+            os._exit(0 if manager.get_available_ram() == free_gb else 1)
+        _, status = os.waitpid(child, 0)
+
+        assert status == 0
+        assert manager.get_available_ram() == free_gb
         manager.close()
 
 
