@@ -101,6 +101,7 @@ def test_wheel_declares_commands_extras_and_licence(wheel: zipfile.ZipFile) -> N
     assert "modeld = modeld.__main__:main" in commands
     assert "modelctl = modelctl.__main__:main" in commands
     assert "Provides-Extra: engine" in metadata
+    assert "Provides-Extra: nvidia" in metadata
     assert f"{about}/licenses/LICENSE" in wheel.namelist()
 
 

@@ -29,6 +29,7 @@ from modeld.wire.history import HistoryRow
 from modeld.wire.load import Candidate, Done, Loaded, Planned, Step, Unloaded, Verdict, Warmed
 from modeld.wire.models import (
     FailedRow,
+    GpuRow,
     LoadedModel,
     ModelRow,
     Models,
@@ -81,6 +82,7 @@ STRUCTS: dict[str, type[Struct]] = {
     "Em failed": FailedRow,
     "Em model": ModelRow,
     "Em loaded_model": LoadedModel,
+    "Em gpu": GpuRow,
     "Cm import-config": ImportReport,
     "Em taken": Taken,
     "Em left": Left,

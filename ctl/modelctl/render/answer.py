@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelctl.render.screen import Cell, Screen, Style, clean, paint, spell
 from modeld.errors import Numbers, exit_status
-from modeld.units import format_duration
+from modeld.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -133,3 +133,11 @@ def parameters(count: int) -> str:
         if count >= size * (0.01 if unit == "B" else 1)
     )
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{unit}"
+
+
+def need_text(need_bytes: int, source: str, parts: dict[str, int]) -> str:
+    """Return what a server needs of the machine's memory, where that is from, and what for."""
+    if not source:
+        return ""
+    made_of = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
+    return f"{format_bytes(need_bytes)} ({source}{': ' if made_of else ''}{made_of})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import join
 from typing import TYPE_CHECKING
 
-from modelctl.render.answer import rank
+from modelctl.render.answer import need_text, rank
 from modelctl.render.screen import (
     Cell,
     Column,
@@ -100,4 +100,8 @@ def verdict_text(reply: Verdict, screen: Screen) -> str:
     """Return whether the model could be loaded, and why."""
     symbol = "●" if reply.can_load else "✖"
     style: Style = "success" if reply.can_load else "error"
-    return f"{mark(symbol, style, screen)}{clean(reply.reason)}\n"
+    text = f"{mark(symbol, style, screen)}{clean(reply.reason)}\n"
+    if screen.terminal and reply.need_source:
+        need = need_text(reply.need_bytes, reply.need_source, reply.need_parts)
+        text += paint(f"  needs {clean(need)}", "dim", screen) + "\n"
+    return text

@@ -8,13 +8,14 @@ from modelctl.render.answer import (
     HOT_DAYS,
     ago,
     names,
+    need_text,
     parameters,
     rank,
     seconds_since,
     state_cell,
 )
 from modelctl.render.screen import Cell, Column, Screen, clean, mark, paint, pairs, spell, table
-from modeld.units import format_bytes, format_duration
+from modeld.units import GIB, format_bytes, format_duration
 
 if TYPE_CHECKING:
     from modeld.wire.models import (
@@ -53,6 +54,8 @@ _PS = (
     Column("IDLE", right=True),
     Column("UNTIL", right=True, droppable=6),
 )
+_VRAM = (Column("VRAM", right=True),)
+"""Of all GPUs together; only where a server is on one."""
 _MORE_LIST = (Column("STATE"), Column("FILE"))
 _MORE_PS = (Column("UP", right=True), Column("SERVER"), Column("SOCKET"))
 
@@ -133,8 +136,9 @@ def _total(models: tuple[ModelRow, ...]) -> str:
 
 def ps_text(reply: Servers, screen: Screen, *, verbose: bool) -> str:
     """Return the servers as a table; models whose server died stand below it."""
-    rows = [_ps_row(server, verbose=verbose) for server in reply.servers]
-    columns = _PS + (_MORE_PS if verbose else ())
+    has_gpus = any(any(server.gpu_bytes) for server in reply.servers)
+    rows = [_ps_row(server, verbose=verbose, has_gpus=has_gpus) for server in reply.servers]
+    columns = _PS + (_VRAM if has_gpus else ()) + (_MORE_PS if verbose else ())
     if not screen.terminal:
         for failed in reply.failed:
             rest = [""] * (len(columns) - 3)
@@ -161,7 +165,7 @@ def _failed_line(failed: FailedRow, screen: Screen) -> str:
     return f"{word}  {clean(failed.name)}  {clean(failed_text(failed))}\n"
 
 
-def _ps_row(server: ServerRow, *, verbose: bool) -> list[Cell | str]:
+def _ps_row(server: ServerRow, *, verbose: bool, has_gpus: bool) -> list[Cell | str]:
     memory = format_bytes(server.memory_bytes) if server.memory_bytes else ""
     row: list[Cell | str] = [
         server.name,
@@ -178,6 +182,8 @@ def _ps_row(server: ServerRow, *, verbose: bool) -> list[Cell | str]:
         else "",
         _until(server),
     ]
+    if has_gpus:
+        row.append(format_bytes(sum(server.gpu_bytes)) if any(server.gpu_bytes) else "")
     if verbose:
         row += [format_duration(server.up_seconds), server.server_id, server.socket]
     return row
@@ -222,6 +228,11 @@ def memory_lines(reply: StatusReport) -> list[str]:
         "Model Manager Status:",
         f"  RAM: {reply.used_ram_gb:.1f}/{reply.total_ram_gb:.1f}GB used",
         f"  Available: {reply.available_ram_gb:.1f}GB",
+        *(
+            f"  GPU {index}: {gpu.booked_bytes / GIB:.1f}/{gpu.total_bytes / GIB:.1f}GB used"
+            f" ({gpu.name})"
+            for index, gpu in enumerate(reply.gpus)
+        ),
         f"  Loaded: {reply.loaded_models_count} models ({reply.local_models_count} local)",
     ]
     if reply.loaded_models:
@@ -253,9 +264,11 @@ def show_text(reply: Shown, screen: Screen, *, now: float) -> str:
         ("pinned", "yes" if model.pinned else "no"),
         *(("file", _location(one)) for one in reply.locations),
         ("size", format_bytes(model.size_bytes)),
-        (
-            "memory",
-            f"{format_bytes(reply.need_bytes)} ({reply.need_source})" if reply.need_bytes else "",
+        ("memory", need_text(reply.need_bytes, reply.need_source, reply.need_parts)),
+        *(
+            (f"GPU {index}", format_bytes(need))
+            for index, need in enumerate(reply.need_gpu_bytes)
+            if need
         ),
         ("architecture", model.architecture),
         ("parameters", parameters(model.parameters)),

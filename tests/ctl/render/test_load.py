@@ -118,6 +118,9 @@ def test_verdict_is_the_reason_alone_in_a_pipe() -> None:
 
     assert verdict_text(Verdict(can_load=False, reason=reason), PIPE) == f"{reason}\n"
     assert verdict_text(Verdict(can_load=True, reason="yes"), TERMINAL) == "● yes\n"
+    told = Verdict(can_load=True, reason="yes", need_bytes=GIB, need_source="measured")
+    assert verdict_text(told, PIPE) == "yes\n"
+    assert verdict_text(told, TERMINAL) == "● yes\n  needs 1.0 GB (measured)\n"
 
 
 def test_named_tells_each_change_or_that_there_was_none() -> None:

@@ -1,5 +1,6 @@
 """Text of `list`, `ps`, `status` and `show`, on a terminal and in a pipe."""
 
+import msgspec
 import pytest
 
 from modelctl.render.models import (
@@ -15,6 +16,7 @@ from modelctl.render.models import (
 from modelctl.render.screen import Screen
 from modeld.wire.models import (
     FailedRow,
+    GpuRow,
     LoadedModel,
     ModelRow,
     Models,
@@ -353,3 +355,30 @@ def test_show_explains_the_rank_and_quotes_the_command() -> None:
     assert "requests\tstrip user; set seed 1\n" in text
     assert "variant\tcold (set seed 1; set temperature 0.0)\n" in text
     assert header_text(reply, PIPE) == "layers\t36\n"
+
+
+def test_ps_and_status_show_gpus_only_where_there_are_some() -> None:
+    """Columns and lines of things that a machine has not got are noise."""
+    on_gpu = msgspec.structs.replace(READY, gpu_bytes=(6 * GIB, GIB))
+    lines = ps_text(Servers(servers=(on_gpu, LOADING)), TERMINAL, verbose=False).splitlines()
+    gpu = GpuRow(name="A card", total_bytes=24 * GIB, booked_bytes=7 * GIB, in_use_bytes=8 * GIB)
+
+    assert "VRAM" not in ps_text(Servers(servers=(READY,)), TERMINAL, verbose=False)
+    assert lines[0].split()[-1] == "VRAM"
+    assert lines[1].endswith("7.0 GB")
+    assert "  GPU 0: 7.0/24.0GB used (A card)\n" in status_text(status(gpus=(gpu,)), PIPE)
+    assert "GPU" not in status_text(status(), PIPE)
+
+
+def test_show_tells_what_a_need_is_made_of() -> None:
+    """A refusal for memory is understood only by what takes it."""
+    parts = {"weights": 4 * GIB, "cache": GIB}
+    reply = Shown(
+        model=GONE, locations=(), header={}, need_bytes=5 * GIB, need_source="header",
+        need_parts=parts, need_gpu_bytes=(0, GIB),
+    )  # fmt: skip
+    text = show_text(reply, PIPE, now=NOW)
+
+    assert "memory\t5.0 GB (header: weights 4.0 GB, cache 1.0 GB)\n" in text
+    assert "GPU 1\t1.0 GB\n" in text
+    assert "GPU 0" not in text
