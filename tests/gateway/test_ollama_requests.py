@@ -1,11 +1,8 @@
 """Ollama's requests in a llama-server's words."""
 
-import contextlib
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from modeld.gateway import ollama_requests as requests
 from modeld.gateway.http import Problem
