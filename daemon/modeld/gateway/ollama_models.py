@@ -78,6 +78,8 @@ class _Details(Struct, frozen=True, kw_only=True):
     families: tuple[str, ...]
     parameter_size: str
     quantization_level: str
+    context_length: int
+    embedding_length: int
 
 
 class _Tag(Struct, frozen=True, kw_only=True):
@@ -212,6 +214,8 @@ def _details(model: Model) -> _Details:
         families=(header.architecture,),
         parameter_size=header.size_label or _in_words(header.parameters),
         quantization_level=header.quantisation,
+        context_length=header.context_tokens,
+        embedding_length=header.embedding,
     )
 
 
