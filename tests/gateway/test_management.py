@@ -136,6 +136,24 @@ def test_looking_neither_loads_nor_keeps_awake() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("name", ["tiny", "folder/big", "folder%2Fbig"])
+def test_whether_a_model_can_be_loaded_is_told(name: str) -> None:
+    """S4-01 over HTTP; nothing is loaded for it."""
+
+    async def main() -> None:
+        async with running(two()) as house:
+            reply = await house.get(f"/models/{name}/can-load".encode())
+
+            answer = json.loads(reply.body)
+            assert (answer["can_load"], answer["reason"]) == (True, "Model can be loaded")
+            assert answer["model"] == name.replace("%2F", "/")
+            assert "type" not in answer
+            assert (await house.get(b"/models/tiny")).status == 404
+            assert house.door.asked == []
+
+    run(main)
+
+
 def test_ready_says_what_is_missing() -> None:
     """Unlike `/health`: a script waits for it before it sends its first request."""
 

@@ -18,11 +18,12 @@ from modeld.core.events import (
     RequestStarted,
     ServersAsked,
     UnloadAsked,
+    VerdictAsked,
 )
 from modeld.errors import UnknownName
 from modeld.supervisor.door import OnProgress, Route, Routes
 from modeld.supervisor.guide import Prospect, guide
-from modeld.wire.load import Loaded, Unloaded
+from modeld.wire.load import Loaded, Unloaded, Verdict
 from modeld.wire.models import ServerRow, Servers
 from modeld.wire.names import Named
 
@@ -176,6 +177,10 @@ class FakeDoor:
             return self._unload(event)
         if isinstance(event, NamesAsked):
             return self._name(event)
+        if isinstance(event, VerdictAsked):
+            return Verdict(
+                can_load=True, reason="Model can be loaded", model=event.selection.pattern
+            )
         if isinstance(event, ServersAsked):
             return Servers(servers=tuple(self.rows))
         assert isinstance(event, LoadAsked)

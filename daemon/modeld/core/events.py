@@ -113,6 +113,13 @@ class UnloadAsked(Event, frozen=True, kw_only=True):
     """What is idle for longer than its time; nothing where idle models stay."""
 
 
+class VerdictAsked(Event, frozen=True, kw_only=True):
+    """Tell whether a model could be loaded now, beside what runs."""
+
+    request_id: str
+    selection: Selection
+
+
 class ServersAsked(Event, frozen=True, kw_only=True):
     """Say which servers there are, and how long they stay."""
 

@@ -8,12 +8,14 @@ loaded.  Whatever takes long is answered before clients give up, and goes on.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable
 
 import msgspec
 from msgspec import Struct
 
 from modeld.core.entities import Model, ServerState
+from modeld.core.events import Selection, VerdictAsked
 from modeld.gateway import fields
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.openai import OPENAI, Listed, listed_models, shown_name
@@ -22,6 +24,8 @@ from modeld.supervisor.door import Routes
 
 ANSWER_SECONDS = 10.0
 """Clients of llama.cpp's router, which answers at once, give up after 15."""
+_CAN_LOAD = "/can-load"
+_numbers = itertools.count(1)
 _encoder = msgspec.json.Encoder()
 
 
@@ -107,6 +111,18 @@ async def load(call: Call) -> Answer:
         return _done(call, model, "loading")
     task.result()
     return _done(call, model, "loaded")
+
+
+async def can_load(call: Call) -> Answer:
+    """Answer whether a model could be loaded now, beside what runs, and why not."""
+    name = call.argument.removesuffix(_CAN_LOAD)
+    if name == call.argument:
+        raise Problem(404, f"there is no {call.head.path} here: it may end in {_CAN_LOAD}")
+    asked = VerdictAsked(
+        request_id=f"can-load-{next(_numbers)}", selection=Selection(pattern=name, exact=True)
+    )
+    verdict = await call.door.ask(asked)
+    return Answer(body=_encoder.encode(msgspec.structs.asdict(verdict)))
 
 
 async def unload(call: Call) -> Answer:
@@ -197,6 +213,7 @@ def _row(method: str, path: str, answer: Answering, families: Families) -> Row:
 ROWS = (
     _row("GET",  "/ready",               ready,                ALWAYS),
     _row("GET",  "/models",              list_models,          _ROUTER),
+    _row("GET",  "/models/*",            can_load,             _ROUTER),
     _row("POST", "/models/load",         load,                 _ROUTER),
     _row("POST", "/models/unload",       unload,               _ROUTER),
     _row("POST", "/models/unload/*",     unload,               _ROUTER),

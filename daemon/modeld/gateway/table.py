@@ -239,6 +239,8 @@ class _Lines:
             methods = (self._open if is_open else self._exact).setdefault(row.path.rstrip("*"), {})
             assert row.method not in methods, f"two rows for {row.method} {row.path}"
             methods[row.method] = row
+        # the longest first: below `/models/unload/` is not a model that is called `unload/...`
+        self._open = dict(sorted(self._open.items(), key=lambda item: -len(item[0])))
 
     def find(self, path: str) -> tuple[dict[str, Row] | None, str]:
         """Return what a path takes, by method, and the argument in it; None for no such path."""

@@ -32,6 +32,7 @@ from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.loads import Loads
 from modeld.supervisor.logs import WorldLogs
+from modeld.supervisor.memory_views import tell_verdict
 from modeld.supervisor.ports import Ports
 from modeld.supervisor.preloading import preload
 from modeld.supervisor.publishing import Publisher
@@ -222,6 +223,7 @@ class Supervisor:
             ev.ServerExited: self._on_exited,
             ev.SlotsSeen: self._on_slots_seen,
             ev.ServersAsked: self._on_servers_asked,
+            ev.VerdictAsked: lambda event: tell_verdict(self.world, event),
             ev.MemoryMeasured: lives.on_memory,
             ev.GpusFreed: lambda event: self.world.returning.discard(event.server_id),
             ev.NeedTold: self.jobs.estimates.on_told,

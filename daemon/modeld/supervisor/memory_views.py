@@ -6,9 +6,9 @@ Reads only; by the functions that would decide.
 
 from collections.abc import Sequence
 
-from modeld.core.entities import Server
-from modeld.core.events import Selection
-from modeld.core.fit import booked_bytes, booked_gpu_bytes
+from modeld.core.entities import Model, Server
+from modeld.core.events import Selection, VerdictAsked
+from modeld.core.fit import Need, booked_bytes, booked_gpu_bytes
 from modeld.core.plan import Want, can_load
 from modeld.errors import ModeldError
 from modeld.supervisor import choosing, settings
@@ -33,6 +33,24 @@ def gpu_rows(world: World, servers: Sequence[Server]) -> tuple[GpuRow, ...]:
     )
 
 
+def tell_verdict(world: World, event: VerdictAsked) -> None:
+    """Answer whether a model could be loaded."""
+    try:
+        world.answer(event.request_id, verdict(world, event.selection))
+    except ModeldError as error:
+        world.fail(event.request_id, error)
+
+
+def want_of(model: Model, need: Need) -> Want:
+    """Return what a load of a model would want."""
+    return Want(
+        model_id=model.id,
+        name=model.name,
+        need_bytes=need.need_bytes,
+        need_gpu_bytes=need.gpu_bytes,
+    )
+
+
 def verdict(world: World, selection: Selection) -> Verdict:
     """Return whether a model could be loaded beside what runs, in the order of S4-01."""
     try:
@@ -46,12 +64,7 @@ def verdict(world: World, selection: Selection) -> Verdict:
         return Verdict(can_load=True, reason="Model already loaded", model=model.name)
     asked = settings.arguments(world.config, model, world.state, None)
     need = settings.need_of(world, model, asked)
-    want = Want(
-        model_id=model.id,
-        name=model.name,
-        need_bytes=need.need_bytes,
-        need_gpu_bytes=need.gpu_bytes,
-    )
+    want = want_of(model, need)
     budget = settings.budget(world.config, world.machine)
     here = tuple(world.servers.values())
     can, reason = can_load(want, here, budget)

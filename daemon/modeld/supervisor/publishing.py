@@ -6,12 +6,13 @@ nothing has changed: the loop asks after every batch of events.
 """
 
 from modeld.core.entities import Model, Server
+from modeld.core.plan import can_load
 from modeld.supervisor import settings
 from modeld.supervisor.door import Route, Routes
 from modeld.supervisor.guide import Guide, Prospect, guide
+from modeld.supervisor.memory_views import want_of
 from modeld.supervisor.naming import naming
 from modeld.supervisor.world import World
-from modeld.units import format_bytes
 
 
 class Publisher:
@@ -35,7 +36,13 @@ class Publisher:
             world.state.slots,
             world.config.models.entries,
         )
-        guided = (world.config, world.limits, self._stored_arguments(), world.machine.memory_bytes)
+        guided = (
+            world.config,
+            world.limits,
+            self._stored_arguments(),
+            world.machine.memory_bytes,
+            world.binary,
+        )
         shown: tuple[object, ...] = (
             world.problem,
             tuple((each.id, each.state, _fraction(each)) for each in world.servers.values()),
@@ -86,14 +93,15 @@ class Publisher:
 def prospect(world: World, model: Model) -> Prospect:
     """Return what a model would be loaded with, as everything is now."""
     asked = settings.arguments(world.config, model, world.state, None)
-    need = settings.need_of(world, model, asked).need_bytes
-    budget = settings.budget(world.config, world.machine).memory_bytes
-    is_too_large = 0 < budget < need
+    need = settings.need_of(world, model, asked)
+    budget = settings.budget(world.config, world.machine)
+    # an empty machine that can't have it will never have it
+    is_possible, reason = can_load(want_of(model, need), (), budget)
     return Prospect(
         arguments=asked,
         context_tokens=settings.context_tokens(world.config, model, world.state, asked),
         options=settings.entry(world.config, model, world.state).options,
-        impossible=f"needs {format_bytes(need)} of {format_bytes(budget)}" if is_too_large else "",
+        impossible="" if is_possible or not budget.memory_bytes else reason,
     )
 
 
