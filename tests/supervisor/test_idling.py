@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modeld.config.schema import Config, Entry, KeepAlive, Models
-from modeld.core.entities import Found, Origin, Process
+from modeld.core.entities import Exit, Found, Origin, Process
 from modeld.core.events import (
     LoadAsked,
     PinAsked,
@@ -229,6 +229,33 @@ async def test_next_daemon_knows_how_long_a_server_is_wanted() -> None:
     assert later.servers.stopped == []
     await later.pass_time(1)
     assert later.servers.stopped == [before.id]
+
+
+@asynchronous
+async def test_server_that_takes_a_dead_one_s_place_is_kept_as_long() -> None:
+    """Whoever asked for -1 does not know that it crashed."""
+    machine = await with_tool()
+    await ask(machine, "tool", -1)
+    await machine.ends(machine.server("tool").id, Exit(code=1))
+    await machine.pass_time(5)
+    await machine.brings_up("tool")
+    await machine.pass_time(10_000, step=1000)
+
+    assert machine.server("tool").keep_alive_seconds == -1
+    assert machine.servers.stopped == []
+
+
+@asynchronous
+async def test_jump_of_the_wall_clock_unloads_nothing() -> None:
+    """A laptop that is set right after a year must not lose its models."""
+    machine = await with_tool()
+    machine.clock.now = lambda: machine.clock.time + 1e8  # type: ignore[method-assign]
+    await machine.pass_time(300)
+    assert machine.servers.stopped == []
+    assert views.servers(machine.world).servers[0].idle_seconds == 300
+
+    await machine.pass_time(1)
+    assert len(machine.servers.stopped) == 1
 
 
 @asynchronous

@@ -47,6 +47,9 @@ def note_death(world: World, server: Server, ended: Exit, cause: str) -> None:
         restart=was_ready and ended.how != "oom-kill" and not world.stopping,
     )
     world.deaths[record.model_id] = deaths
+    world.last_keep_alives.pop(record.model_id, None)
+    if server.keep_alive_seconds is not None:
+        world.last_keep_alives[record.model_id] = server.keep_alive_seconds
     if deaths.given_up:
         what = f"given up after {len(deaths.at)} deaths in 10 min"
     elif deaths.restart:

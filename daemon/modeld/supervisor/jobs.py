@@ -91,7 +91,10 @@ class Jobs:
             return
         if world.job_of(model.id) is not None or world.server_of(model.id):
             return
+        server = world.servers.get(record.server_id)  # it may be leaving for other settings
+        wish = server.keep_alive_seconds if server else world.last_keep_alives.get(model.id)
         self.begin(model, record.one_off, port=record.port, is_restart=True)
+        world.jobs[-1].keep_alive_seconds = wish
 
     def begin(
         self,

@@ -180,6 +180,8 @@ class World:
     deaths: dict[str, Deaths] = field(default_factory=dict)
     last_records: dict[str, LaunchRecord] = field(default_factory=dict)
     """Model id -> what its server was started with last, to start it again."""
+    last_keep_alives: dict[str, float] = field(default_factory=dict)
+    """Model id -> how long requests wanted its last server kept; for the next one after a death."""
     last_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Model id -> the last log lines of its last server that is gone; of a few models."""
 
