@@ -148,23 +148,3 @@ def test_a_native_request_loads_its_model_and_passes_as_it_came(path: str) -> No
                 await until(lambda: door.in_flight() == {})
 
     run(main)
-
-
-@pytest.mark.parametrize("path", [b"/slots", b"/lora-adapters"])
-def test_a_look_at_a_server_needs_a_model_that_is_loaded(path: bytes) -> None:
-    """llama.cpp's router passes these by `?model=`; none of them loads anything."""
-
-    async def main() -> None:
-        with short_directory() as directory:
-            door = FakeDoor()
-            door.add("tiny")
-            async with ScriptedServer(f"{directory}/s.sock") as server, running(door) as house:
-                assert (await house.get(path)).status == 400
-                assert (await house.get(path + b"?model=nobody")).status == 404
-                assert (await house.get(path + b"?model=tiny")).status == 409
-                door.serve("tiny", server.path)
-                assert (await house.get(path + b"?model=tiny&x=1")).body == b'{"ok":true}'
-                assert server.asked[0].head.startswith(b"GET " + path + b" HTTP/1.1\r\n")
-                assert door.events == []
-
-    run(main)

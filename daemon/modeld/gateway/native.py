@@ -5,7 +5,6 @@ A look at a server's properties loads nothing and does not count as use, since p
 them again and again.  Errors are in OpenAI's words, as llama-server's own are.
 """
 
-from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import msgspec
@@ -40,38 +39,17 @@ _ROUTER_PROPERTIES = msgspec.json.encode(_RouterProperties())
 
 def to_properties(call: Call) -> Wanted | Answer:
     """Return what looks at the named model's server; the router's own where none is named."""
-    name = _named(call)
-    return _look(name, "/props") if name else Answer(body=_ROUTER_PROPERTIES)
-
-
-def to_look(path: str) -> Callable[[Call], Wanted]:
-    """Return what prepares a look at `path` of the named model's server."""
-
-    def prepare(call: Call) -> Wanted:
-        name = _named(call)
-        if not name:
-            raise Problem(400, "model name is missing from the request (?model=)")
-        return _look(name, path)
-
-    return prepare
-
-
-def _named(call: Call) -> str:
     try:
         named = parse_qs(call.head.query, max_num_fields=_MAX_PARAMETERS).get("model", [])
     except ValueError:
         raise Problem(400, f"a query may have {_MAX_PARAMETERS} parameters") from None
     if len(named) > 1:
         raise Problem(400, "one model at a time")
-    return named[0] if named else ""
-
-
-def _look(name: str, path: str) -> Wanted:
-    return Wanted(model=name, is_stream=False, path=path, body=b"", method="GET", is_look=True)
-
-
-def _looked_at(path: str) -> Row:
-    return Row(method="GET", path=path, dialect=OPENAI, action=Relayed(to_look(path)))
+    if not named:
+        return Answer(body=_ROUTER_PROPERTIES)
+    return Wanted(
+        model=named[0], is_stream=False, path="/props", body=b"", method="GET", is_look=True
+    )
 
 
 def _passed_on(path: str) -> Row:
@@ -80,8 +58,6 @@ def _passed_on(path: str) -> Row:
 
 ROWS = (
     Row(method="GET", path="/props", dialect=OPENAI, action=Relayed(to_properties)),
-    _looked_at("/slots"),
-    _looked_at("/lora-adapters"),
     _passed_on("/completion"),
     _passed_on("/completions"),
     _passed_on("/infill"),
