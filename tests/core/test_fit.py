@@ -9,7 +9,9 @@ from modeld.core.fit import (
     Known,
     Told,
     compute_bytes,
+    copied_bytes,
     gigabytes,
+    learnable_bytes,
     load_mode,
     need,
     taken_bytes,
@@ -198,25 +200,51 @@ def test_configured_need_is_divided_as_the_formula_divides_it() -> None:
 
 def test_weights_that_left_memory_are_booked_all_the_same() -> None:
     """Pages of an idle model come back with the next request, and have to find room then."""
-    weights, rest = 4 * GIB, GIB
-
-    assert taken_bytes(GIB + 100 * MIB, GIB, weights, rest) == 5 * GIB
-    assert taken_bytes(5 * GIB + 30 * MIB, GIB, weights, rest) == 5 * GIB + 30 * MIB
+    assert taken_bytes(GIB + 100 * MIB, GIB, 4 * GIB) == 5 * GIB
+    assert taken_bytes(5 * GIB + 30 * MIB, GIB, 4 * GIB) == 5 * GIB + 30 * MIB
 
 
-def test_weights_that_the_engine_copied_are_booked_once() -> None:
+@pytest.mark.parametrize(
+    ("private", "copied"), [(GIB, 0), (5 * GIB, 4 * GIB), (3 * GIB, 2 * GIB), (9 * GIB, 4 * GIB)]
+)
+def test_weights_that_the_engine_copied_are_booked_once(private: int, copied: int) -> None:
     """Repacked weights are in memory twice as it seems; a 40 GB model would be booked as 80."""
-    weights, rest = 4 * GIB, GIB
+    weights = 4 * GIB
 
-    assert taken_bytes(9 * GIB, 5 * GIB, weights, rest) == 5 * GIB + 128 * MIB
-    assert taken_bytes(5 * GIB + 20 * MIB, 5 * GIB, weights, rest) == 5 * GIB + 20 * MIB
-    assert taken_bytes(7 * GIB, 3 * GIB, weights, rest) == 5 * GIB + 128 * MIB
+    assert copied_bytes(private, weights, GIB) == copied
+    taken = taken_bytes(private + weights, private, weights - copied)
+    assert taken == private + weights - copied + min(copied, 128 * MIB)
 
 
-def test_memory_that_nobody_can_tell_apart_is_booked_as_it_is() -> None:
-    """A kernel or a header that says little must not make the figure a guess."""
-    assert taken_bytes(7, 0, 100, 50) == 7
+def test_prompts_that_the_engine_keeps_are_no_promise_for_the_next_load() -> None:
+    """They grow to 8 GiB in a week; a 4 GB model would be refused for them ever after."""
+    expected, first = 5 * GIB, int(4.9 * GIB)
+    most = int(5 * GIB * 1.05) + 128 * MIB
+
+    assert learnable_bytes(int(5.1 * GIB), first, expected) == int(5.1 * GIB)
+    assert learnable_bytes(13 * GIB, first, expected) == most
+    assert learnable_bytes(13 * GIB, 8 * GIB, expected) == 8 * GIB
+    assert learnable_bytes(13 * GIB, 0, expected) == 13 * GIB
+    assert learnable_bytes(13 * GIB, first, 0) == 13 * GIB
+
+
+def test_header_that_says_little_has_no_expectation() -> None:
+    """Then what is in memory is all that is known."""
     assert weights_and_rest(model(Header(), 1000), known()) == (0, 0)
+
+
+def test_measurement_without_gpus_has_theirs_from_the_formula() -> None:
+    """A driver that does not tell what a process holds must not make it nothing."""
+    rooms = (24 * GIB,)
+    formula = need(model(), known(gpu_bytes=rooms))
+    found = need(model(), known(gpu_bytes=rooms, measured=(measured(),)))
+
+    assert (found.need_bytes, found.gpu_bytes) == (7, formula.gpu_bytes)
+
+
+def test_measurement_with_gpus_is_void_where_they_are_gone() -> None:
+    """A build without CUDA takes all of it from the machine's memory."""
+    assert need(model(), known(measured=(measured(gpu_bytes=(5,)),))).source == "header"
 
 
 def test_gigabytes_prints_one_decimal() -> None:

@@ -292,3 +292,11 @@ def test_plan_tells_the_inequality_of_each_gpu_that_is_used() -> None:
     assert plan.reason == (
         "need 1.0GB <= 16.0GB available, 6.0GB <= 12.0GB on GPU 1, 0 + 1 <= 2 loaded"
     )
+
+
+def test_plan_knows_no_limit_of_a_gpu_that_nobody_can_ask() -> None:
+    """Without a driver's library a GPU has no size; refusing every load would be worse."""
+    wanted = want(need_gpu_bytes=gpu_need(6, 6))
+
+    assert plan_load(wanted, [], (), budget(16, 2)).victims == ()
+    assert plan_load(wanted, [], (), budget(16, 2, 24)).victims == ()

@@ -104,6 +104,30 @@ async def test_mapped_weights_are_booked_whole_when_pages_have_left() -> None:
 
 
 @asynchronous
+async def test_prompts_are_booked_while_they_are_there_and_not_learned() -> None:
+    """A server that keeps prompts grows by 8 GiB; its weights stay mapped beside them."""
+    machine = FakeMachine()
+    machine.hardware.memory_bytes = 32 * GB
+    machine.add("tool", 4.0)
+    give_headers(machine)
+    await machine.start()
+    await load(machine, "tool")
+    server_id = machine.server("tool").id
+    for private in (1 * GB, 9 * GB):
+        machine.emit(
+            MemoryMeasured(
+                server_id=server_id, resident_bytes=private + 4 * GB, private_bytes=private
+            )
+        )
+        await machine.settle()
+    need = settings.need_of(machine.world, machine.world.models["tool"], ())
+
+    assert machine.server("tool").resident_bytes == 13 * GB
+    assert need.source == "measured"
+    assert 5 * GB <= need.need_bytes < 6 * GB
+
+
+@asynchronous
 async def test_machine_without_gpus_is_as_before() -> None:
     """Nothing of GPUs in any answer, whatever a driver says: this engine uses none."""
     machine = FakeMachine()
@@ -175,6 +199,19 @@ async def test_next_load_waits_until_the_gpu_has_its_memory_back() -> None:
     machine.emit(GpusFreed(server_id=first.id))
     await machine.settle()
     assert [each.model_name for each in machine.servers.started] == ["a", "b"]
+
+
+@asynchronous
+async def test_gpu_memory_of_other_programs_only_warns() -> None:
+    """What they hold now they may give back; a budget that moves refuses what fitted before."""
+    machine = FakeMachine()
+    with_gpus(machine, 12, used=[11])
+    machine.add("tool", 7.0)
+    give_headers(machine)
+    await machine.start()
+    reply = await load(machine, "tool")
+
+    assert reply.warnings[0].startswith("GPU 0 has 1.0 GB free and tool needs ")
 
 
 @asynchronous

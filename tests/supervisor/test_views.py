@@ -85,7 +85,8 @@ async def test_can_load_answers_in_the_order_and_words_of_s4() -> None:
     await machine.start("a", "b", "c")
     await load(machine, "a", keep_others=True)
     reasons = {
-        name: memory_views.verdict(machine.world, named(name)).reason for name in ("no", "a", "huge", "b")
+        name: memory_views.verdict(machine.world, named(name)).reason
+        for name in ("no", "a", "huge", "b")
     }
 
     assert reasons["no"] == "Model no not found in registry"

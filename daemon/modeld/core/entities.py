@@ -326,6 +326,10 @@ class Server(Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     resident_bytes: int = 0
     """Measured, with the weights that it uses from the page cache; 0 when not yet."""
+    first_bytes: int = 0
+    """What was measured first when it was ready; 0 when not yet, or when nobody saw that."""
+    copied_bytes: int = 0
+    """The weights that it had in memory of its own then, and not in the page cache alone."""
     gpu_bytes: tuple[int, ...] = ()
     """Measured, on each GPU; empty when not yet, or where nobody tells."""
     context_tokens: int = 0

@@ -31,6 +31,8 @@ SIZE_FACTOR = 1.2
 """For a header that says nothing: the file, and a fifth for everything else."""
 LIBRARIES_BYTES = 128 * 1024**2
 """What a process maps besides a model's weights, at most."""
+LEARNED_FACTOR, LEARNED_BYTES = 1.05, 128 * 1024**2
+"""How far off the formula may be."""
 PROJECTOR_FACTOR = 1.25
 """Of an mmproj's file: its weights, and what it computes an image with."""
 PROJECTOR_BYTES = 64 * 1024**2
@@ -134,20 +136,26 @@ def weights_and_rest(model: Model, known: Known) -> tuple[int, int]:
 
 def need(model: Model, known: Known) -> Need:
     """Return what a server for `model` will need, from the best source that there is."""
-    demand, mark = known.demand, file_mark(model)
-    for seen in known.measured:
-        if (seen.file_mark, seen.context_tokens, seen.arguments) == (
-            mark,
-            demand.cache.context_tokens,
-            demand.key,
-        ):
-            return Need(seen.memory_bytes, "measured", seen.gpu_bytes)
     formula = _formula(model, known)
+    seen = _seen(model, known)
+    if seen is not None:
+        return Need(seen.memory_bytes, "measured", seen.gpu_bytes or formula.gpu_bytes)
     if known.configured_bytes is not None:
         return _configured(known.configured_bytes, formula)
     if known.told:
         return _told(model, known)
     return formula
+
+
+def _seen(model: Model, known: Known) -> Measurement | None:
+    """Return what an earlier load took of the same file, with the same context and arguments."""
+    mark, demand = file_mark(model), known.demand
+    load = (mark, demand.cache.context_tokens, demand.key)
+    for seen in known.measured:
+        here = known.gpu_bytes or not any(seen.gpu_bytes)  # else a GPU is gone since
+        if (seen.file_mark, seen.context_tokens, seen.arguments) == load and here:
+            return seen
+    return None
 
 
 def _is_told(header: Header) -> bool:
@@ -276,26 +284,52 @@ def load_mode(size_bytes: int, available_bytes: int, *, slow_disk: bool) -> str:
     return "dio" if tight and fits and not slow_disk else ""
 
 
-def taken_bytes(resident_bytes: int, private_bytes: int, weights_bytes: int, rest: int) -> int:
+def copied_bytes(private_bytes: int, weights_bytes: int, rest: int) -> int:
     """
-    Return the memory that a server takes, as it is to be booked and learned.
+    Return how many of its weights a server has in memory of its own, right after it is ready.
+
+    Read past the page cache, or put into another order for the processor; they need not stay in
+    the page cache too.
+
+    Args:
+        private_bytes: [bytes] What of the process is no file's.
+        weights_bytes: [bytes] Of the model.
+        rest: [bytes] What the server is expected to need besides.
+    """
+    return min(weights_bytes, max(0, private_bytes - rest))
+
+
+def taken_bytes(resident_bytes: int, private_bytes: int, mapped_bytes: int) -> int:
+    """
+    Return the memory that a server takes, as it is to be booked.
 
     Mapped weights count whole, for the pages that memory is short of now come back with the next
-    request.  Weights that the engine copied into memory of its own, to read them past the page
-    cache or in another order, need not stay in the page cache too.
+    request; of other files no more than a process needs.
 
     Args:
         resident_bytes: [bytes] All of the process that is in memory.
-        private_bytes: [bytes] The part of it that is no file's; 0 where that isn't known.
-        weights_bytes: [bytes] Of the model, as far as they are to be in this memory.
-        rest: [bytes] What the server is expected to need besides; 0 where that isn't known.
+        private_bytes: [bytes] The part of it that is no file's.
+        mapped_bytes: [bytes] Of the model's weights, those that it uses from the page cache.
     """
-    if not private_bytes or not rest:
-        return resident_bytes
-    copied = max(0, private_bytes - rest)
-    mapped = max(0, weights_bytes - copied)
     files = resident_bytes - private_bytes
-    return private_bytes + min(max(files, mapped), mapped + LIBRARIES_BYTES)
+    return private_bytes + min(max(files, mapped_bytes), mapped_bytes + LIBRARIES_BYTES)
+
+
+def learnable_bytes(taken: int, first: int, expected: int) -> int:
+    """
+    Return how much of what a server takes is a promise for its next load.
+
+    What it takes on top of what is expected, and did not take at first, is the engine's store of
+    prompts: booked while it is there, and empty in a new server.
+
+    Args:
+        taken: [bytes] Now.
+        first: [bytes] When it became ready; 0 where nobody saw that.
+        expected: [bytes] By the formula; 0 where that knows nothing.
+    """
+    if not first or not expected:
+        return taken
+    return min(taken, max(first, int(expected * LEARNED_FACTOR) + LEARNED_BYTES))
 
 
 def booked_bytes(servers: Sequence[Server]) -> int:

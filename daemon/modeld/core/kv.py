@@ -175,12 +175,22 @@ def heads_of(header: Header, layer: int) -> int:
 
 def layers_bytes(header: Header, settings: CacheSettings) -> list[int]:
     """Return what each layer keeps, in bytes.  Layers that only predict keep nothing."""
-    kept = max(0, header.layers - header.prediction_layers)
-    return [
-        _cache_bytes(header, settings, layer) * has_cache(header, layer)
-        + _state_bytes(header, settings) * is_recurrent(header, layer)
-        for layer in range(kept)
-    ]
+    sizes: dict[tuple[int, bool, bool, bool], int] = {}
+    found = []
+    has_windows = window_tokens(header) > 0
+    for layer in range(max(0, header.layers - header.prediction_layers)):
+        kind = (
+            heads_of(header, layer),
+            has_windows and has_window(header, layer),
+            has_cache(header, layer),
+            is_recurrent(header, layer),
+        )
+        if kind not in sizes:
+            heads, windowed, cached, recurrent = kind
+            cache = _cache_bytes(header, settings, heads, is_windowed=windowed)
+            sizes[kind] = cache * cached + _state_bytes(header, settings) * recurrent
+        found.append(sizes[kind])
+    return found
 
 
 def kv_bytes(header: Header, settings: CacheSettings) -> int:
@@ -188,11 +198,11 @@ def kv_bytes(header: Header, settings: CacheSettings) -> int:
     return sum(layers_bytes(header, settings))
 
 
-def _cache_bytes(header: Header, settings: CacheSettings, layer: int) -> int:
+def _cache_bytes(header: Header, settings: CacheSettings, heads: int, *, is_windowed: bool) -> int:
     """Return the size of a layer's cache.  Shape: [pools, cells, heads, key + value]."""
-    heads, keys, values = heads_of(header, layer), header.key_length, header.value_length
+    keys, values = header.key_length, header.value_length
     cells = settings.cells
-    if has_window(header, layer):
+    if is_windowed:
         cells = window_cells(header, settings)
         keys = header.sliding_key_length or keys
         values = header.sliding_value_length or values

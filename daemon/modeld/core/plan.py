@@ -96,8 +96,8 @@ def plan_load(want: Want, servers: Sequence[Server], pins: Collection[str], budg
         staying = [server for server in staying if server.id not in gone]
     room = _Room(budget, staying)
     on_gpus = "".join(
-        f"{gigabytes(need)} <= {gigabytes(room.gpu_bytes[index])} on GPU {index}, "
-        for index, need in enumerate(want.need_gpu_bytes)
+        f"{gigabytes(need)} <= {gigabytes(free)} on GPU {index}, "
+        for index, (need, free) in enumerate(zip(want.need_gpu_bytes, room.gpu_bytes, strict=False))
         if need
     )
     return Plan(
@@ -222,8 +222,11 @@ def _lack(want: Want, room: _Room) -> DoesNotFit | None:
             need_bytes=want.need_bytes,
             available_bytes=available,
         )
-    for index, need in enumerate(want.need_gpu_bytes):
-        free = max(0, room.gpu_bytes[index]) if index < len(room.gpu_bytes) else 0
+    # a GPU that nobody can ask for its size has no limit
+    for index, (need, room_bytes) in enumerate(
+        zip(want.need_gpu_bytes, room.gpu_bytes, strict=False)
+    ):
+        free = max(0, room_bytes)
         if need > free:
             return DoesNotFit(
                 f"Insufficient VRAM: need {gigabytes(need)}, "

@@ -241,7 +241,8 @@ class Jobs:
         job.phase = Phase.LOADING
         for request_id in job.waiters:
             waiter = world.waiter(request_id)
-            waiter.warnings += warnings(world, model, job.want.need_bytes)
+            want = job.want
+            waiter.warnings += warnings(world, model, want.need_bytes, want.need_gpu_bytes)
         self._tell(job, "start", f"llama-server from {record.tier}")
         return self._lives.start(record)
 

@@ -88,12 +88,22 @@ def file_mark(model: Model) -> str:
     return f"{location.path}:{location.size_bytes}:{location.mtime_ns}"
 
 
-def warnings(world: World, model: Model, need_bytes: int) -> tuple[str, ...]:
-    """Return what is worth saying and decides nothing: the kernel's own view of memory."""
+def warnings(
+    world: World, model: Model, need_bytes: int, gpu_bytes: tuple[int, ...] = ()
+) -> tuple[str, ...]:
+    """Return what is worth saying and decides nothing: what other programs leave of memory."""
+    found = []
     available = world.machine.available_bytes
-    if not available or need_bytes <= available:
-        return ()
-    return (
-        f"the kernel has {available / GIB:.1f} GB free and {model.name} needs "
-        f"{need_bytes / GIB:.1f} GB: other programs may be pushed out",
-    )
+    if available and need_bytes > available:
+        found.append(
+            f"the kernel has {available / GIB:.1f} GB free and {model.name} needs "
+            f"{need_bytes / GIB:.1f} GB: other programs may be pushed out"
+        )
+    for index, (need, gpu) in enumerate(zip(gpu_bytes, world.machine.gpus, strict=False)):
+        free = gpu.total_bytes - gpu.used_bytes
+        if need > free:
+            found.append(
+                f"GPU {index} has {free / GIB:.1f} GB free and {model.name} needs "
+                f"{need / GIB:.1f} GB: other programs use it"
+            )
+    return tuple(found)

@@ -359,5 +359,5 @@ class Loads:
             reason=f"{plan.reason} ({explained(need)})",
             argv=record.argv,
             candidates=waiter.candidates,
-            warnings=warnings(world, model, need.need_bytes),
+            warnings=warnings(world, model, need.need_bytes, need.gpu_bytes),
         )

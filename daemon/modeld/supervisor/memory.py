@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from modeld.core.demand import read_demand
 from modeld.core.entities import Server, ServerState, State
 from modeld.core.events import MemoryMeasured
-from modeld.core.fit import taken_bytes, weights_and_rest
+from modeld.core.fit import copied_bytes, learnable_bytes, taken_bytes, weights_and_rest
 from modeld.core.plan import Want
 from modeld.core.shapes import Measurement
 from modeld.core.stats import remember_memory
@@ -23,15 +23,27 @@ RETURNED = 0.75
 
 def measured(world: World, server: Server, event: MemoryMeasured) -> Server:
     """Return a server with what it was seen to take."""
-    model = world.models.get(server.record.model_id)
-    taken = event.resident_bytes
-    if server.state is ServerState.READY and model is not None and not _is_on_gpus(server, event):
-        known = settings.known_of(world, model, server.record.arguments)
-        weights, rest = weights_and_rest(model, known)
-        taken = taken_bytes(event.resident_bytes, event.private_bytes, weights, rest)
     if any(event.gpu_bytes):  # how much is used is needed when this server ends
         world.machine = world.ports.hardware.machine()
-    return replace(server, resident_bytes=taken, gpu_bytes=event.gpu_bytes)
+    server = replace(server, resident_bytes=event.resident_bytes, gpu_bytes=event.gpu_bytes)
+    is_plain = server.state is ServerState.READY and not server.adopted
+    weights, rest = _expected(world, server) if is_plain else (0, 0)
+    if not weights or not event.private_bytes or _is_on_gpus(server):
+        return server
+    if not server.first_bytes:
+        copied = copied_bytes(event.private_bytes, weights, rest)
+        server = replace(server, copied_bytes=copied)
+    mapped = weights - server.copied_bytes
+    taken = taken_bytes(event.resident_bytes, event.private_bytes, mapped)
+    return replace(server, resident_bytes=taken, first_bytes=server.first_bytes or taken)
+
+
+def _expected(world: World, server: Server) -> tuple[int, int]:
+    """Return the weights of a server's model, and what it is expected to need besides."""
+    model = world.models.get(server.record.model_id)
+    if model is None:
+        return 0, 0
+    return weights_and_rest(model, settings.known_of(world, model, server.record.arguments))
 
 
 def gone(world: World, server: Server) -> None:
@@ -56,16 +68,17 @@ def learned(world: World, server: Server) -> State:
     if not mark:  # a record of an older daemon: nobody knows what file it was
         return world.state
     demand = read_demand(record.arguments, world.binary, record.context_tokens)
+    expected = sum(_expected(world, server))
     seen = Measurement(
         file_mark=mark,
         context_tokens=record.context_tokens,
         arguments=demand.key,
-        memory_bytes=server.resident_bytes,
+        memory_bytes=learnable_bytes(server.resident_bytes, server.first_bytes, expected),
         gpu_bytes=server.gpu_bytes,
     )
     return remember_memory(world.state, record.model_id, seen)
 
 
-def _is_on_gpus(server: Server, event: MemoryMeasured) -> bool:
+def _is_on_gpus(server: Server) -> bool:
     """Whether some of the weights lie where resident memory does not show them."""
-    return any(event.gpu_bytes) or any(server.record.need_gpu_bytes)
+    return any(server.gpu_bytes) or any(server.record.need_gpu_bytes)
