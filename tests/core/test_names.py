@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeld.core.entities import State
-from modeld.core.events import NameChange
-from modeld.core.names import change_names, check_name, nicknames_of, set_pin, slots_of
+from modeld.core.names import NameChange, change_names, check_name, nicknames_of, set_pin, slots_of
 from modeld.errors import ModeldError, NameTaken, Refused, UnknownName, Usage
 
 FOO = State(nicknames={"foo": "A", "fu": "A", "bar": "B"}, slots={"tool": "B"})

@@ -8,7 +8,6 @@ from modeld.core.events import (
     BinaryProbed,
     FolderChanged,
     LoadAsked,
-    NameChange,
     NamesAsked,
     PinAsked,
     RequestStarted,
@@ -16,6 +15,7 @@ from modeld.core.events import (
     ServerReady,
     UnloadAsked,
 )
+from modeld.core.names import NameChange
 from modeld.errors import Cancelled, Pinned, UnknownModel, Usage
 from modeld.supervisor.ports import Loaded, no_binary
 from tests.supervisor.test_loads import UNTHROTTLED, load, named

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modeld.core.events import HistoryAsked, NameChange, NamesAsked
+from modeld.core.events import HistoryAsked, NamesAsked
 from modeld.core.history import Past
+from modeld.core.names import NameChange
 from modeld.errors import StateNotSaved as NotSaved
 from modeld.wire.history import HistoryImported
 from tests.supervisor.test_loads import named

@@ -11,7 +11,6 @@ from modeld.core.events import (
     CancelAsked,
     FolderChanged,
     LoadAsked,
-    NameChange,
     RequestEnded,
     RequestStarted,
     Selection,
@@ -20,6 +19,7 @@ from modeld.core.events import (
     StopAsked,
     UnloadAsked,
 )
+from modeld.core.names import NameChange
 from modeld.errors import (
     AddressInUse,
     ArgumentDenied,

@@ -3,7 +3,8 @@
 import pytest
 
 from modeld.core.entities import State
-from modeld.core.events import NameChange, NamesAsked, PinAsked, StateNotSaved, StateSaved
+from modeld.core.events import NamesAsked, PinAsked, StateNotSaved, StateSaved
+from modeld.core.names import NameChange
 from modeld.core.stats import count_use
 from modeld.errors import StateNotSaved as NotSaved
 from modeld.supervisor.ports import Loaded

@@ -3,7 +3,8 @@
 import pytest
 
 from modeld.core.entities import Exit
-from modeld.core.events import NameChange, PinAsked, Selection
+from modeld.core.events import PinAsked, Selection
+from modeld.core.names import NameChange
 from modeld.errors import Ambiguous, UnknownName
 from modeld.supervisor import memory_views, views
 from tests.supervisor.test_loads import UNTHROTTLED, load, named

@@ -17,6 +17,7 @@ from modeld.core.entities import (
 )
 from modeld.core.fit import Told
 from modeld.core.history import Past
+from modeld.core.names import NameChange
 from modeld.core.usage import Figures
 from modeld.errors import ModeldError
 
@@ -45,25 +46,6 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Parts of names and globs don't count, and several are an error: a program asks."""
     model_id: str = ""
     """Instead of words: exactly this model, whatever else may have its id for a name."""
-
-
-class NameChange(Struct, frozen=True, kw_only=True):
-    """Changes of names, all or none of them made, in one write."""
-
-    set_nickname: str = ""
-    """Becomes the model's only nickname."""
-    add_nicknames: tuple[str, ...] = ()
-    delete_nicknames: tuple[str, ...] = ()
-    set_slot: str = ""
-    clear_slot: str = ""
-    """Needs no model."""
-    move: bool = False
-    """Take a nickname from another model."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is asked for."""
-        return self == NameChange(move=self.move)
 
 
 class LoadAsked(Event, frozen=True, kw_only=True):

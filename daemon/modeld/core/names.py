@@ -10,10 +10,10 @@ business; nothing here looks at a catalogue, and nothing is saved here.
 import re
 from collections.abc import Mapping
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from modeld.core.entities import State
-from modeld.core.events import NameChange
 from modeld.errors import NameTaken, Refused, UnknownName, Usage
 
 MAX_NAME_BYTES = 128
@@ -23,6 +23,25 @@ MAX_PINS = 1_000
 RESERVED = {"auto": "asks modeld to choose a model"}
 """Words that can't be names, since they mean something else where names are used."""
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class NameChange(Struct, frozen=True, kw_only=True):
+    """Changes of names, all or none of them made, in one write."""
+
+    set_nickname: str = ""
+    """Becomes the model's only nickname."""
+    add_nicknames: tuple[str, ...] = ()
+    delete_nicknames: tuple[str, ...] = ()
+    set_slot: str = ""
+    clear_slot: str = ""
+    """Needs no model."""
+    move: bool = False
+    """Take a nickname from another model."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == NameChange(move=self.move)
 
 
 def check_name(name: str) -> None:

@@ -12,7 +12,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from modeld.core.events import NameChange, NamesAsked, Selection
+from modeld.core.events import NamesAsked, Selection
+from modeld.core.names import NameChange
 from modeld.errors import UnknownName
 from modeld.gateway import ollama_requests as requests
 from modeld.gateway.fields import keep_alive_seconds

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from modeld.core import events as ev
 from modeld.core.entities import ServerState
+from modeld.core.names import NameChange
 from modeld.errors import Inactive, TimedOut
 from modeld.rpc import configuration, following, history, routing
 from modeld.rpc.server import Send
@@ -65,9 +66,9 @@ def selection(selector: Selector) -> ev.Selection:
     )
 
 
-def change(names: Names) -> ev.NameChange:
+def change(names: Names) -> NameChange:
     """Return changes of names as the core has them."""
-    return msgspec.convert(msgspec.structs.asdict(names), ev.NameChange)
+    return msgspec.convert(msgspec.structs.asdict(names), NameChange)
 
 
 async def load(call: Call) -> Struct:

@@ -10,9 +10,9 @@ from posixpath import basename
 
 from modeld.core import argv
 from modeld.core.entities import Model, State
-from modeld.core.events import HistoryAsked, NameChange
+from modeld.core.events import HistoryAsked
 from modeld.core.history import Past, by_file_name, combine, find_model, take_back, take_over
-from modeld.core.names import change_names
+from modeld.core.names import NameChange, change_names
 from modeld.core.stats import store_arguments
 from modeld.errors import ModeldError
 from modeld.supervisor import settings
