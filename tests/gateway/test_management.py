@@ -360,7 +360,7 @@ def test_unload_of_nothing_is_no_unload_of_everything() -> None:
             assert (await post(house, "/models/unload", {})).status == 400
             assert (await post(house, "/models/unload", {"model": ""})).status == 400
             assert (await post(house, "/models/unload")).status == 400
-            assert (await post(house, "/models/unload/")).status == 404
+            assert (await post(house, "/models/unload/")).status == 405
             assert (await post(house, "/models/unload", {"model": "nobody"})).status == 404
             assert door.unloads == []
 

@@ -97,7 +97,10 @@ class Models(_Section, frozen=True, kw_only=True):
     """Which models, and how many."""
 
     default: Bounded = ""
-    """What answers a request that names no model: a nickname, a slot or a name."""
+    """
+    What answers a request that names no model, unless a rule or heuristic does: a nickname, a
+    slot, a name or a role; empty for what the default profile chooses.
+    """
     max_concurrent_loaded: Annotated[int, Meta(ge=1, le=64)] = 2
     """How many may be loaded at once."""
     preset: Literal["", "aggressive", "balanced", "conservative"] = ""
