@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from modeld.config.schema import Parameters, Rewrite
 from modeld.core.entities import Model
-from modeld.gateway.http import Body
+from modeld.gateway.http import Body, Problem
 from modeld.gateway.table import Wanted
 from modeld.supervisor.door import Routes
 
@@ -28,7 +28,10 @@ _SYNONYMS: Final = {
     "max_tokens": ("n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens"),
     "stop": ("stop", "stop_sequences"),
 }
-"""llama-server takes any of them, in this order, wherever it takes one."""
+"""
+Names of one thing.  llama-server obeys several of the first kind at one path, the first of them
+before the others, so that none may be left beside the one that is set.
+"""
 _SAMPLING: Final = frozenset(structs.asdict(Parameters())) - {_THINKING}
 
 
@@ -84,8 +87,14 @@ def rewritten(body: Body, path: str, changes: Sequence[Rewrite]) -> Body:
         body: A JSON object, that was read before.
         path: The server's own.
         changes: One after the other.
+
+    Raises:
+        Problem: 400, a field's name is no text.
     """
-    fields = _decoder.decode(body)
+    try:
+        fields = _decoder.decode(body)
+    except UnicodeError as error:  # which goes unseen where only a few fields are looked for
+        raise Problem(400, f"the body is not JSON: {error}") from None
     before = dict(fields)
     words = _BY_PATH.get(path, _NO_WORDS)
     for change in changes:
@@ -135,7 +144,7 @@ def _put_thinking(fields: Fields, change: Rewrite) -> None:
     if not _is_silent(given):
         try:
             told = _decoder.decode(given or b"")
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeError):
             return  # no object: the server says so
     if wanted is None and not _is_silent(told.get(_THINKING)):
         return
