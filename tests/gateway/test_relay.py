@@ -1,6 +1,7 @@
 """The life of a request: found, waited for, relayed, and ended, whichever way."""
 
 import asyncio
+import json
 import resource
 import time
 from collections.abc import AsyncIterator
@@ -969,19 +970,23 @@ def test_an_action_that_asks_the_loop_is_answered_when_it_did() -> None:
     run(main)
 
 
-def test_a_bug_in_a_dialect_ends_the_connection_and_the_request() -> None:
-    """A client that waits for ever, and a server counted busy for ever, are worse."""
+@pytest.mark.parametrize("kind", [Local, Relayed])
+def test_a_bug_in_a_dialect_is_told(kind: type[Local | Relayed]) -> None:
+    """A connection that closes without a word looks like a crash, and clients ask again."""
 
     async def main() -> None:
         def broken(_: Call) -> Answer:
             raise AssertionError
 
-        row = Row(method="GET", path="/broken", dialect=OPENAI, action=Local(broken))
-        async with running(rows=(*ROWS, row)) as house:
-            asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-            async with opened(house, house.request(b"GET /broken")) as raw:
-                assert await raw.rest() == b""
-            assert (await house.get(b"/health")).status == 200
+        row = Row(method="GET", path="/broken", dialect=OPENAI, action=kind(broken))
+        async with (
+            running(rows=(*ROWS, row)) as house,
+            opened(house, house.request(b"GET /broken")) as raw,
+        ):
+            reply = await raw.reply()
+            assert (reply.status, json.loads(reply.body)["error"]["code"]) == (500, "internal")
+            await raw.send(house.request(b"GET /health"))
+            assert (await raw.reply()).status == 200
 
     run(main)
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeld.config.schema import Parameters, Rewrite
+from modeld.gateway.http import Problem
 from modeld.gateway.rewriting import apply, rewritten
 from modeld.gateway.table import Wanted
 from modeld.supervisor.door import Routes
@@ -138,6 +139,14 @@ def test_what_passes_as_it_is_is_not_changed() -> None:
     wanted = Wanted(model="tiny", is_stream=False, path=CHAT, body=b"--x", is_verbatim=True)
 
     assert apply(routes, "tiny", model("tiny"), wanted) is wanted
+
+
+def test_a_field_whose_name_is_no_text_is_refused() -> None:
+    """A name that nobody reads passes the first look, and the server would refuse it."""
+    with pytest.raises(Problem) as caught:
+        rewritten(b'{"model":"tiny","\xff":1}', CHAT, (COLD,))
+
+    assert caught.value.status == 400
 
 
 _VALUES = st.recursive(

@@ -1,10 +1,15 @@
 """The last words of the user, wherever a dialect has them."""
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modeld.gateway import tasks
+from modeld.gateway.http import Problem
+from modeld.gateway.http import Problem
 
 
 def _chat(*turns: tuple[str, object]) -> str:
@@ -68,3 +73,59 @@ def test_of_response_reads_the_input(body: dict[str, object], words: str) -> Non
 def test_of_completion_reads_the_prompt(body: dict[str, object], words: str) -> None:
     """A string or several; tokens have no words."""
     assert tasks.of_completion(json.dumps(body).encode())() == words
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", b'{"messages":[{"role":5,"content":"x"}]}'),
+        ("/v1/responses", b'{"input":[{"role":"user","content":7}]}'),
+        ("/v1/completions", b'{"prompt":{"a":1}}'),
+    ],
+)
+def test_words_of_no_known_shape_are_refused(path: str, body: bytes) -> None:
+    """It is the client's mistake, and no model is loaded for it."""
+    with pytest.raises(Problem) as caught:
+        tasks.BY_PATH[path](body)()
+
+    assert caught.value.status == 400
+
+
+def test_of_chat_passes_over_parts_of_no_known_kind() -> None:
+    """The server knows more kinds than this, and nonsense is for it to refuse."""
+    parts = [{"type": ["text"], "text": "no"}, {"type": "text", "text": "yes"}]
+
+    assert _chat(("user", parts)) == "yes"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "messages", "input", "prompt", "type", "text"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_no_body_breaks_a_task(body: object) -> None:
+    """What is in a body nobody has judged yet: it is refused, or has words, and nothing else."""
+    data = json.dumps(body).encode()
+    for task in tasks.BY_PATH.values():
+        with suppress(Problem):
+            assert isinstance(task(data)(), str)
+
+
+@pytest.mark.parametrize("task", [tasks.of_chat, tasks.of_response, tasks.of_completion])
+def test_what_is_nested_too_deeply_is_refused(task: object) -> None:
+    """Instead of being a bug."""
+    deep = b"[" * 100_000 + b"]" * 100_000
+    body = b'{"messages":[{"content":%b}],"input":%b,"prompt":%b}' % (deep, deep, deep)
+
+    with pytest.raises(Problem):
+        task(body)()  # type: ignore[operator]

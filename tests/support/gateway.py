@@ -163,6 +163,7 @@ async def running(
         await gateway.drain(0)
     assert gateway.connections == 0
     assert gateway.waiting == 0
+    assert gateway._relay._in_flight == {}, "counted for its model, and never uncounted"
     assert door.in_flight() == {}
 
 

@@ -10,11 +10,9 @@ is given up.  Nothing here knows models or dialects.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from typing import cast
 
-from modeld.errors import ModeldError
 from modeld.gateway.following import Following
 from modeld.gateway.guard import Guard, Visitor, preflight
 from modeld.gateway.hall import Hall
@@ -25,7 +23,6 @@ from modeld.gateway.table import Call, Followed, Relayed, Row, problem_of
 HIGH_WATER_BYTES = 256 * 1024
 """Of an answer in memory before its server has to wait."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_log = logging.getLogger("modeld.gateway")
 
 
 class Connection(asyncio.Protocol):
@@ -183,9 +180,7 @@ class Connection(asyncio.Protocol):
                 following.start(row.action, call)
                 return
             answer = row.action.answer(call)
-        except Problem as problem:
-            self._finish_with(self._words(problem))
-        except ModeldError as error:
+        except Exception as error:  # noqa: BLE001 - a bug is told to the client too
             self._finish_with(self._words(problem_of(error)))
         else:
             if isinstance(answer, Answer):
@@ -196,14 +191,8 @@ class Connection(asyncio.Protocol):
     async def _await(self, answer: Awaitable[Answer]) -> None:
         try:
             self._finish_with(await answer)
-        except Problem as problem:
-            self._finish_with(self._words(problem))
-        except ModeldError as error:
+        except Exception as error:  # noqa: BLE001 - a bug is told to the client too
             self._finish_with(self._words(problem_of(error)))
-        except Exception:  # noqa: BLE001 - a bug, told to the client instead of to nobody
-            _log.exception("a request failed for a reason that nobody foresaw")
-            bug = Problem(500, "a bug in modeld", code="internal", kind="server_error")
-            self._finish_with(self._words(bug))
 
     def _words(self, problem: Problem) -> Answer:
         if self._row is not None:

@@ -15,10 +15,10 @@ import asyncio
 import logging
 
 from modeld.core.entities import Model
-from modeld.errors import Inactive, ModeldError, ServerFailed
+from modeld.errors import Inactive, ServerFailed
 from modeld.gateway import lengths
 from modeld.gateway.accounts import Account, failure_of
-from modeld.gateway.destination import decide
+from modeld.gateway.destination import Destination, decide
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.patience import Client, Patience
 from modeld.gateway.shared import Relay
@@ -64,29 +64,41 @@ class Exchange:
         assert isinstance(self._action, Relayed), "a local row needs no exchange"
         try:
             wanted = self._action.prepare(self._call)
-            if isinstance(wanted, Answer):
-                self._client.write(self._client.writer.whole(wanted))
-                self._client.finish()
-                return
-            destination = decide(self._relay.door.routes, wanted, self._call)
-            model = self._model = destination.model
-            if destination.decision is not None:
-                self._relay.reports.routed(destination.decision)
-            if self._is_bounded:
-                context = self._relay.context_of(model, destination.wanted)
-                lengths.refuse_far_over(model.name, destination.wanted, context)
-            if not destination.wanted.is_look and destination.wanted.instead is None:
-                self._account = Account(model.id, self._relay.clock)
-            if not destination.wanted.is_look:
-                self._relay.enter(model)
-                self._is_counted = True
-        except Problem as problem:
-            self._fail(problem)
-            return
-        except ModeldError as error:
+            if isinstance(wanted, Wanted):
+                self._admit(decide(self._relay.door.routes, wanted, self._call))
+        except Exception as error:  # noqa: BLE001 - a bug is told to the client too
             self._fail(problem_of(error))
             return
-        self._wanted, self._headers = destination.wanted, destination.headers
+        if isinstance(wanted, Answer):
+            self._client.write(self._client.writer.whole(wanted))
+            self._client.finish()
+        else:
+            self._go()
+
+    def _admit(self, destination: Destination) -> None:
+        """
+        Note where it goes, and count it there.
+
+        Raises:
+            Problem: It is far too long, or its model has as many as it may.
+        """
+        relay, model, wanted = self._relay, destination.model, destination.wanted
+        self._model, self._wanted, self._headers = model, wanted, destination.headers
+        if destination.decision is not None:
+            relay.reports.routed(destination.decision)
+        if wanted.is_look:
+            return
+        if self._is_bounded:
+            lengths.refuse_far_over(model.name, wanted, relay.context_of(model, wanted))
+        if wanted.instead is None:
+            self._account = Account(model.id, relay.clock)
+        relay.enter(model)
+        self._is_counted = True
+
+    def _go(self) -> None:
+        """Send at once where that can be done; else begin the slow way."""
+        model = self._model
+        assert model is not None, "it was admitted"
         route = self._relay.door.routes.ready(model.id)
         upstream = None
         if route is not None and self._wanted.instead is None and not self._must_count(route):
@@ -105,13 +117,8 @@ class Exchange:
                 await self._do(self._wanted.instead, model)
             else:
                 self._send(await self._find_server(model))
-        except Problem as problem:
-            self._fail(problem)
-        except ModeldError as error:
+        except Exception as error:  # noqa: BLE001 - a bug is told to the client too
             self._fail(problem_of(error))
-        except Exception:  # noqa: BLE001 - a bug, told to the client instead of to nobody
-            _log.exception("a request failed for a reason that nobody foresaw")
-            self._fail(Problem(500, "a bug in modeld", code="internal", kind="server_error"))
 
     async def _find_server(self, model: Model) -> Upstream:
         """Return a connection to a server of the model; of another one if the first is gone."""

@@ -8,6 +8,7 @@ does no I/O.
 
 import asyncio
 import itertools
+import logging
 import math
 import operator
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ from modeld.gateway.translation import Instead, Translator
 from modeld.supervisor.door import Door, Route
 from modeld.supervisor.ports import Clock
 
+_log = logging.getLogger("modeld.gateway")
 MAX_LINE_BYTES = 8 * 1024
 """Of a request's first line, in which its path is looked for."""
 RETRY_AFTER_S = 5
@@ -257,8 +259,17 @@ NO_RETRY = ("x-should-retry", "false")
 """What OpenAI's clients obey instead of guessing from the status."""
 
 
-def problem_of(error: ModeldError) -> Problem:
-    """Return what an expected failure is to an HTTP client."""
+def problem_of(error: Exception) -> Problem:
+    """Return what a failure is to an HTTP client; a bug is logged, for that is all it can do."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ModeldError):
+        return _expected(error)
+    _log.error("a request failed for a reason that nobody foresaw", exc_info=error)
+    return Problem(500, "a bug in modeld", code="internal", kind="server_error")
+
+
+def _expected(error: ModeldError) -> Problem:
     status = error.status
     text = f"{error.message} ({error.hint})" if error.hint else error.message
     headers: Headers = ()

@@ -7,19 +7,22 @@ sent in the user's name by some dialects, and must not change the model in mid-c
 """
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from modeld.gateway.http import Body
+from modeld.gateway.http import Body, Problem
 
 Task = Callable[[], str]
 _TEXT_KINDS = frozenset(("text", "input_text"))
 
 
 class _Turn(Struct, gc=False):
-    role: str | None = None
-    content: str | list[object] | None = None
+    """A message; what is no message is the server's to refuse."""
+
+    role: object = None
+    content: object = None
 
 
 class _Chat(Struct, gc=False):
@@ -27,13 +30,14 @@ class _Chat(Struct, gc=False):
 
 
 class _Response(Struct, gc=False):
-    input: str | list[_Turn] | None = None
+    input: object = None
 
 
 class _Completion(Struct, gc=False):
-    prompt: str | list[object] | None = None
+    prompt: object = None
 
 
+Found = TypeVar("Found")
 _chat_decoder = msgspec.json.Decoder(_Chat)
 _response_decoder = msgspec.json.Decoder(_Response)
 _completion_decoder = msgspec.json.Decoder(_Completion)
@@ -42,7 +46,7 @@ _completion_decoder = msgspec.json.Decoder(_Completion)
 def of_chat(body: Body) -> Task:
     """Return what reads OpenAI's and Anthropic's messages."""
     return lambda: last_words(
-        (turn.role, turn.content) for turn in reversed(_chat_decoder.decode(body).messages)
+        (turn.role, turn.content) for turn in reversed(_decode(_chat_decoder, body).messages)
     )
 
 
@@ -50,10 +54,15 @@ def of_response(body: Body) -> Task:
     """Return what reads the input of a response."""
 
     def task() -> str:
-        given = _response_decoder.decode(body).input
+        given = _decode(_response_decoder, body).input
         if isinstance(given, str):
             return given
-        return last_words((turn.role, turn.content) for turn in reversed(given or []))
+        items = given if isinstance(given, list) else []
+        return last_words(
+            (item.get("role"), item.get("content"))
+            for item in reversed(items)
+            if isinstance(item, dict)
+        )
 
     return task
 
@@ -62,30 +71,37 @@ def of_completion(body: Body) -> Task:
     """Return what reads a prompt; one of tokens has no words."""
 
     def task() -> str:
-        prompt = _completion_decoder.decode(body).prompt
+        prompt = _decode(_completion_decoder, body).prompt
         if isinstance(prompt, list):
             return "\n".join(each for each in prompt if isinstance(each, str))
-        return prompt or ""
+        return prompt if isinstance(prompt, str) else ""
 
     return task
 
 
-def last_words(turns: Iterable[tuple[str | None, str | list[object] | None]]) -> str:
-    """Return the words of the first of these turns that is the user's and has any."""
+def last_words(turns: Iterable[tuple[object, object]]) -> str:
+    """Return the words of the first of these roles and contents that is the user's and has any."""
     return next(
         (words for role, content in turns if role == "user" and (words := _words(content))), ""
     )
 
 
-def _words(content: str | list[object] | None) -> str:
+def _words(content: object) -> str:
     if isinstance(content, str):
         return content
     texts = (
         part.get("text")
-        for part in content or ()
+        for part in (content if isinstance(content, list) else ())
         if isinstance(part, dict) and part.get("type", "text") in _TEXT_KINDS
     )
     return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _decode(decoder: "msgspec.json.Decoder[Found]", body: Body) -> Found:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        raise Problem(400, "the request's words can't be read, and so no model chosen") from None
 
 
 BY_PATH: dict[str, Callable[[Body], Task]] = {
