@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from modeld.gateway import tasks
 from modeld.gateway.http import Problem
-from modeld.gateway.http import Problem
 
 
 def _chat(*turns: tuple[str, object]) -> str:

@@ -65,7 +65,7 @@ def _same(body: Body) -> Body:
 def _content(body: Body) -> Body:
     try:
         prompt = _prompt_decoder.decode(body).prompt
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
         return b""  # tokens, or several prompts
     return _encoder.encode({"content": prompt, "add_special": True}) if prompt else b""
 
@@ -161,7 +161,7 @@ async def count(upstream: Upstream, wanted: Wanted) -> int | None:
         return None
     try:
         return counter.read(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
         return None
 
 

@@ -15,14 +15,13 @@ from msgspec import Struct
 from modeld.gateway.http import Body, Problem
 
 Task = Callable[[], str]
-_TEXT_KINDS = frozenset(("text", "input_text"))
+_TEXT_KINDS = ("text", "input_text")
+"""Compared, not looked up: a kind may be anything that JSON has."""
 
 
 class _Turn(Struct, gc=False):
-    """A message; what is no message is the server's to refuse."""
-
-    role: object = None
-    content: object = None
+    role: str | None = None
+    content: str | list[object] | None = None
 
 
 class _Chat(Struct, gc=False):
@@ -30,11 +29,11 @@ class _Chat(Struct, gc=False):
 
 
 class _Response(Struct, gc=False):
-    input: object = None
+    input: str | list[_Turn] | None = None
 
 
 class _Completion(Struct, gc=False):
-    prompt: object = None
+    prompt: str | list[object] | None = None
 
 
 Found = TypeVar("Found")
@@ -57,12 +56,7 @@ def of_response(body: Body) -> Task:
         given = _decode(_response_decoder, body).input
         if isinstance(given, str):
             return given
-        items = given if isinstance(given, list) else []
-        return last_words(
-            (item.get("role"), item.get("content"))
-            for item in reversed(items)
-            if isinstance(item, dict)
-        )
+        return last_words((turn.role, turn.content) for turn in reversed(given or []))
 
     return task
 
@@ -74,24 +68,29 @@ def of_completion(body: Body) -> Task:
         prompt = _decode(_completion_decoder, body).prompt
         if isinstance(prompt, list):
             return "\n".join(each for each in prompt if isinstance(each, str))
-        return prompt if isinstance(prompt, str) else ""
+        return prompt or ""
 
     return task
 
 
-def last_words(turns: Iterable[tuple[object, object]]) -> str:
-    """Return the words of the first of these roles and contents that is the user's and has any."""
+def last_words(turns: Iterable[tuple[str | None, str | list[object] | None]]) -> str:
+    """
+    Return the words of the first of these turns that is the user's and has any.
+
+    Args:
+        turns: Role and content of each, the last one first.
+    """
     return next(
         (words for role, content in turns if role == "user" and (words := _words(content))), ""
     )
 
 
-def _words(content: object) -> str:
+def _words(content: str | list[object] | None) -> str:
     if isinstance(content, str):
         return content
     texts = (
         part.get("text")
-        for part in (content if isinstance(content, list) else ())
+        for part in content or ()
         if isinstance(part, dict) and part.get("type", "text") in _TEXT_KINDS
     )
     return "\n".join(text for text in texts if isinstance(text, str))
@@ -100,8 +99,10 @@ def _words(content: object) -> str:
 def _decode(decoder: "msgspec.json.Decoder[Found]", body: Body) -> Found:
     try:
         return decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        raise Problem(400, "the request's words can't be read, and so no model chosen") from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Problem(400, f"invalid request: no model can be chosen for it: {error}") from None
+    except RecursionError:
+        raise Problem(400, "the JSON of the body is nested too deeply") from None
 
 
 BY_PATH: dict[str, Callable[[Body], Task]] = {
