@@ -1,6 +1,9 @@
 """`core.backoff`: when a server that died is started again, and when it is given up."""
 
-from modeld.core.backoff import Deaths, after_death
+import pytest
+
+from modeld.core.backoff import Deaths, after_death, ran_out_of_memory
+from modeld.core.entities import Exit
 
 
 def die(count: int, apart: float = 1.0) -> Deaths:
@@ -53,3 +56,19 @@ def test_backoff_starts_at_most_eight_times_in_the_first_minute() -> None:
 def test_backoff_does_not_restart_what_never_ran() -> None:
     """A load that fails is told to whoever asked, not tried behind their back."""
     assert not after_death(None, 0.0, 0.0, cause="x", restart=False).restart
+
+
+@pytest.mark.parametrize(
+    ("ended", "is_memory"),
+    [
+        (Exit(how="oom-kill"), True),
+        (Exit(code=1, lines=("alloc_tensor_range: failed to allocate CUDA0 buffer",)), True),
+        (Exit(code=1, lines=("cudaMalloc failed: out of memory", "exiting")), True),
+        (Exit(code=6, lines=("GGML_ASSERT(ggml_gallocr_alloc_graph(galloc)) failed",)), True),
+        (Exit(how="signalled", code=9), False),
+        (Exit(code=1, lines=("unknown model architecture: 'x'",)), False),
+    ],
+)
+def test_want_of_memory_is_read_off_the_end_of_a_server(ended: Exit, is_memory: bool) -> None:
+    """Other models are unloaded for it: a guess would cost somebody theirs."""
+    assert ran_out_of_memory(ended) == is_memory

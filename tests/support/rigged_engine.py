@@ -39,7 +39,13 @@ case "${{model##*/}}" in
 {cases}esac
 exec {embedded} "$@"
 """
-_SHELL = {"vanish": 'rm -f "$model"', "slow": "sleep 1", "slower": "sleep 30"}
+_SHELL = {
+    "vanish": 'rm -f "$model"',
+    "slow": "sleep 1",
+    "slower": "sleep 30",
+    "starve-once": 'test -e "$model.tried" || { touch "$model.tried"; '
+    'echo "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer" >&2; exit 1; }',
+}
 """Habits that end with the good engine all the same."""
 
 
@@ -52,7 +58,8 @@ def write_engine(
     Args:
         path: Of the script.
         habits: Model name -> a habit of `fake_engine.py`, or `vanish`, which removes the model's
-            file before the good engine opens it, or `slow`, `slower`: the good engine, in a while.
+            file before the good engine opens it, or `slow`, `slower`: the good engine, in a while,
+            or `starve-once`, which lets it run out of memory the first time.
         help_command: Shell words that answer `--help`; the embedded engine's own by default.
     """
     cases = ""
