@@ -74,22 +74,6 @@ def test_of_completion_reads_the_prompt(body: dict[str, object], words: str) -> 
     assert tasks.of_completion(json.dumps(body).encode())() == words
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/chat/completions", b'{"messages":[{"role":5,"content":"x"}]}'),
-        ("/v1/responses", b'{"input":[{"role":"user","content":7}]}'),
-        ("/v1/completions", b'{"prompt":{"a":1}}'),
-    ],
-)
-def test_words_of_no_known_shape_are_refused(path: str, body: bytes) -> None:
-    """It is the client's mistake, and no model is loaded for it."""
-    with pytest.raises(Problem) as caught:
-        tasks.BY_PATH[path](body)()
-
-    assert caught.value.status == 400
-
-
 def test_of_chat_passes_over_parts_of_no_known_kind() -> None:
     """The server knows more kinds than this, and nonsense is for it to refuse."""
     parts = [{"type": ["text"], "text": "no"}, {"type": "text", "text": "yes"}]
