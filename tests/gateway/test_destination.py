@@ -280,3 +280,83 @@ def test_every_dialect_refuses_tools_of_a_model_without(path: bytes) -> None:
             assert b"model does not support tools" in reply.body
 
     run(main)
+
+
+PICTURE = "data:image/png;base64,AAAA"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            b"/v1/chat/completions",
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "what is this?"},
+                            {"type": "image_url", "image_url": {"url": PICTURE}},
+                        ],
+                    }
+                ]
+            },
+        ),
+        (
+            b"/v1/responses",
+            {
+                "input": [
+                    {"role": "user", "content": [{"type": "input_image", "image_url": PICTURE}]}
+                ]
+            },
+        ),
+        (
+            b"/v1/messages",
+            {
+                "max_tokens": 5,
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image", "source": {"type": "base64", "data": "AA"}}],
+                    }
+                ],
+            },
+        ),
+        (
+            b"/api/chat",
+            {"stream": False, "messages": [{"role": "user", "content": "?", "images": ["AAAA"]}]},
+        ),
+        (b"/api/generate", {"stream": False, "prompt": "?", "images": ["AAAA"]}),
+    ],
+)
+def test_every_dialect_routes_pictures_to_a_model_that_sees(
+    path: bytes, body: dict[str, object]
+) -> None:
+    """Any other would refuse them."""
+
+    async def main() -> None:
+        with short_directory() as directory:
+            door = _door()
+            big = door.routes.models["big"]
+            seeing = replace(big.location, mmproj_path="/m/mmproj.gguf")
+            door.change(replace(big, locations=(seeing,)))
+            socket = f"{directory}/s.sock"
+            async with ScriptedServer(socket) as server, running(door) as house:
+                door.serve("big", socket)
+                server.script = _answer
+                reply = await _post(house, path, body)
+
+                assert reply.headers["x-modeld-model"] == "big", reply
+                assert reply.headers["x-modeld-route"] == "default"
+
+    run(main)
+
+
+def test_talk_of_pictures_is_no_picture() -> None:
+    """Whoever asks how to send one sends none."""
+    door = _door()
+    body = json.dumps({"messages": [{"role": "user", "content": 'set "image_url": {}'}]}).encode()
+    call = replace(_call(door), body=body)
+
+    found = decide(door.routes, _wanted("", 'set "image_url": {}', body=body), call)
+    assert found.headers.endswith(b"heuristic:short\r\n")

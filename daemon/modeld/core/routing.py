@@ -208,7 +208,8 @@ class Router:
             choice = self._choose(settings.default_profile, ask.capabilities)
             if choice is not None:
                 return _decision(choice, tuple(steps))
-            steps.append(Step(f"profile {settings.default_profile}", "no model fits"))
+            needs = "".join(f", with {each}" for each in sorted(ask.capabilities))
+            steps.append(Step(f"profile {settings.default_profile}", f"no model fits{needs}"))
         else:
             steps.append(Step("routing", "is off"))
         if (decided := self._by_default(steps)) is not None:

@@ -6,6 +6,7 @@ waiting.  What was decided is told to the client in headers.  A request that nam
 for none of the rest.
 """
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote
@@ -16,13 +17,15 @@ from modeld.core.entities import Model
 from modeld.core.routing import AUTO, Ask, Decision, is_choice
 from modeld.errors import UnknownModel
 from modeld.gateway import rewriting
-from modeld.gateway.http import Problem, header_line
+from modeld.gateway.http import Body, Problem, header_line
 from modeld.gateway.table import Call, Wanted
 from modeld.supervisor.door import Routes
 
 PROFILE_HEADER = b"x-modeld-profile"
-_TOOLS = frozenset(("tools",))
-_NOTHING: frozenset[str] = frozenset()
+_PICTURE = re.compile(
+    rb'"(?:image_url|input_image)"\s*[:,}]|"type"\s*:\s*"image"|"images"\s*:\s*\[\s*"'
+)
+"""How the dialects say that there is a picture; in a text, its quotes are escaped."""
 
 
 class Destination(Struct, frozen=True, kw_only=True):
@@ -95,8 +98,8 @@ def find(
         if not routes.default_model:
             raise _unnamed("no models.default is set")
         return routes.find(routes.default_model), None
-    capabilities = _TOOLS if has_tools else _NOTHING
-    ask = Ask(name=bare, profile=profile, text=task, capabilities=capabilities)
+    needs = _needs(call.body, has_tools=has_tools)
+    ask = Ask(name=bare, profile=profile, text=task, capabilities=needs)
     try:
         decision = routes.guide.router.decide(ask)
     except UnknownModel as error:
@@ -104,6 +107,14 @@ def find(
             raise
         raise _unnamed(error.message) from None
     return routes.models[decision.model_id], decision
+
+
+def _needs(body: Body, *, has_tools: bool) -> frozenset[str]:
+    """Return what a request needs of whichever model is chosen."""
+    needs = {"tools"} if has_tools else set()
+    if _PICTURE.search(body) is not None:
+        needs.add("vision")
+    return frozenset(needs)
 
 
 def _unnamed(why: str) -> Problem:

@@ -316,6 +316,8 @@ def _warnings(world: World) -> tuple[str, ...]:
         *world.file_problems,
         *world.naming.problems,
     ]
+    if world.surveyed:  # before that, nothing is there
+        warnings += world.routes.guide.router.warnings()
     if world.binary is not None and world.binary.problem:
         warnings.append(world.binary.problem)
     return tuple(warnings)
