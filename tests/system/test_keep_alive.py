@@ -72,14 +72,14 @@ def test_model_that_is_asked_all_the_time_does_not_starve_another(quick: Daemon)
     def ask_on() -> bool:
         is_right = True
         while not over.is_set():
-            # longer than the others take to come, so that there is always one in flight
+            # more than the engine has slots, so that there is always one in flight
             said = quick.chat("alpha", max_tokens=100, ignore_eos=True)
             is_right &= said.startswith(SENTENCES["alpha"][:-2])
         return is_right
 
     quick.chat("alpha")
-    with ThreadPoolExecutor(4) as pool:
-        clients = [pool.submit(ask_on) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(ask_on) for _ in range(8)]
         try:
             time.sleep(1.5)
             began = time.monotonic()
@@ -91,8 +91,9 @@ def test_model_that_is_asked_all_the_time_does_not_starve_another(quick: Daemon)
 
     log = quick.log.read_text()
     assert waited < PATIENCE_SECONDS
-    assert "beta has waited 1." in log
-    assert ">= 1 s (gateway.batch_seconds)" in log
+    # by its turn, or in a moment in which nothing was in flight
+    has_waited = "beta has waited " in log and ">= 1 s (gateway.batch_seconds)" in log
+    assert has_waited or "alpha is unloaded: least recently used" in log
     assert "server-failed" not in log
 
 
