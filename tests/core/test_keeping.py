@@ -34,6 +34,8 @@ def idle(*, used_at: float = READY_AT, is_used: bool = True, **settings: object)
         (POLICY, {"own": 60.0, "requested": 600.0}, 600, "keep_alive of its last request"),
         (POLICY, {"requested": 0.0}, 0, "keep_alive of its last request"),
         (POLICY, {"requested": -1.0}, math.inf, "keep_alive of its last request"),
+        (POLICY, {"requested": 1e300}, math.inf, "keep_alive of its last request"),
+        (POLICY, {"requested": math.nan}, math.inf, "keep_alive of its last request"),
         (POLICY, {"requested": 0.0, "held_by": "it is pinned"}, math.inf, "it is pinned"),
     ],
 )

@@ -29,6 +29,8 @@ from modeld.core.entities import Server, ServerState
 
 STRATEGY_SECONDS = {"ram": 1800.0, "ssd": 120.0, "none": 0.0}
 """S3-14."""
+LONGEST_SECONDS = 1e9
+"""Whoever says more means for ever, and no clock shows it."""
 UNUSED_SECONDS = 30.0
 """How long a server is left to whoever had it loaded, or lost it to a restart of modeld."""
 
@@ -119,7 +121,7 @@ def is_used(server: Server) -> bool:
 
 
 def _or_endless(seconds: float) -> float:
-    return math.inf if seconds < 0 else seconds
+    return seconds if 0 <= seconds <= LONGEST_SECONDS else math.inf
 
 
 def _above(seconds: float) -> str:
