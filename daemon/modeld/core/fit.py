@@ -39,7 +39,7 @@ PROJECTOR_BYTES = 64 * 1024**2
 ACTIVATION_BYTES = 4
 MASK_BYTES = {True: 2, False: 4}
 """Of each cell a token may see: with flash attention f16, without it f32."""
-SPARSE_BYTES = 6
+SPARSE_BYTES = 7
 """More of them, where an indexer gives each cell a score first."""
 # How many activations of a width live at the same time, as the engine's own breakdown has it.
 FEED_FORWARDS, EMBEDDINGS = 3, 5

@@ -84,6 +84,8 @@ WITHOUT_HEADS = frozenset(
      "kimi-linear"}
 )  # fmt: skip
 """Hybrids in which layers without heads in the file are recurrent."""
+WITHOUT_GROUPS = frozenset({"mamba", "jamba"})
+"""Architectures of the first Mamba, whose convolution knows of no groups."""
 BOTH = frozenset({"falcon-h1"})
 """Hybrids whose layers all have both."""
 FIRST_CACHES = {"gemma3n": 20}
@@ -227,7 +229,8 @@ def _state_bytes(header: Header, settings: CacheSettings) -> int:
         rolling = max(0, shape.convolution - 1) * 3 * width
         state = width * shape.kda_head
     else:
-        width = shape.inner + 2 * shape.groups * shape.state
+        groups = 0 if header.architecture in WITHOUT_GROUPS else shape.groups
+        width = shape.inner + 2 * groups * shape.state
         rolling = max(0, shape.convolution - 1) * width
         state = shape.state * shape.inner
     return settings.sequences * STATE_ELEMENT_BYTES * (rolling + state)
