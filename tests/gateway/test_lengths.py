@@ -11,7 +11,7 @@ from modeld.gateway.table import Wanted
 from modeld.supervisor.guide import Prospect
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, Reply, run, running, short_directory
-from tests.support.upstream import Answering, Asked, ScriptedServer
+from tests.support.upstream import Answering, Asked, Script, ScriptedServer
 
 CHAT = "/v1/chat/completions"
 CONTEXT = 100
@@ -64,7 +64,7 @@ def test_fraction_of_refuses_what_llama_server_would(tokens: int, is_refused: bo
 # --- through the gateway --------------------------------------------------------------------
 
 
-def _counting(tokens: int) -> object:
+def _counting(tokens: int) -> Script:
     async def script(asked: Asked, answering: Answering) -> None:
         path = asked.head.split()[1]
         if path == b"/tokenize":
@@ -110,7 +110,7 @@ def test_a_long_request_is_counted_by_its_server(
             door = FakeDoor()
             door.add("tiny")
             async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = _counting(tokens)  # type: ignore[assignment]
+                server.script = _counting(tokens)
                 door.serve("tiny", socket, context_tokens=CONTEXT)
                 reply = await _post(house, path, {"model": "tiny", **body})
 
@@ -139,7 +139,7 @@ def test_the_code_is_what_clients_of_openai_look_for() -> None:
             door = FakeDoor()
             door.add("tiny")
             async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = _counting(CONTEXT)  # type: ignore[assignment]
+                server.script = _counting(CONTEXT)
                 door.serve("tiny", socket, context_tokens=CONTEXT)
                 reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
                 error = json.loads(reply.body)["error"]
@@ -181,7 +181,7 @@ def test_a_long_request_passes_where_that_is_configured() -> None:
                 ScriptedServer(socket) as server,
                 running(door, on_overlong="pass") as house,
             ):
-                server.script = _counting(CONTEXT)  # type: ignore[assignment]
+                server.script = _counting(CONTEXT)
                 door.serve("tiny", socket, context_tokens=CONTEXT)
                 messages = [{"role": "user", "content": "word " * 1000}]
                 reply = await _post(house, CHAT, {"model": "tiny", "messages": messages})
@@ -232,6 +232,42 @@ def test_a_server_that_dies_while_it_counts_is_told_of() -> None:
                 reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
 
                 assert reply.status == 502
+
+    run(main)
+
+
+def test_a_request_that_is_sent_again_is_not_counted_again() -> None:
+    """It is told of its context once; the first count holds."""
+
+    async def main() -> None:
+        with short_directory() as directory:
+            socket = f"{directory}/s.sock"
+            door = FakeDoor()
+            door.add("tiny")
+            count = _counting(95)
+
+            async def script(asked: Asked, answering: Answering) -> None:
+                if len(server.asked) == 2:  # on the connection of the count, which was idle
+                    answering.die()
+                else:
+                    await count(asked, answering)
+
+            async with ScriptedServer(socket) as server, running(door) as house:
+                server.script = script
+                door.serve("tiny", socket, context_tokens=CONTEXT)
+                raw = await house.connect()
+                body = json.dumps({"model": "tiny", "messages": LONG}).encode()
+                await raw.send(house.request(b"POST " + CHAT.encode(), body))
+                head = await raw.reader.readuntil(b"\r\n\r\n")
+                raw.close()
+
+                assert head.startswith(b"HTTP/1.1 200")
+                assert head.count(b"X-Modeld-Context: 0.95") == 1
+                assert [asked.head.split()[1] for asked in server.asked] == [
+                    f"{CHAT}/input_tokens".encode(),
+                    CHAT.encode(),
+                    CHAT.encode(),
+                ]
 
     run(main)
 

@@ -50,7 +50,8 @@ class Exchange:
         """Among those that its model has in flight."""
         self._upstream: Upstream | None = None
         self._task: asyncio.Task[None] | None = None
-        self._patience = Patience(relay, client, row.dialect, self._stream_head)
+        self._patience: Patience | None = None
+        """From when it begins to wait; most never do."""
         self._head: AnswerHead | None = None
         self._translator: Translator | None = None
         self._collected: Collected | None = None
@@ -126,10 +127,10 @@ class Exchange:
         upstream = await self._connect(route)
         if upstream is None:
             await self._relay.wait_until_noticed(route)
-            upstream = await self._connect(await self._load(model))
+            route = await self._load(model)
+            upstream = await self._connect(route)
         if upstream is None:
             raise ServerFailed(f"the server of {model.name} can't be reached")
-        route = self._relay.door.routes.ready(model.id) or route
         return await self._measured(route, upstream, model) if self._must_count(route) else upstream
 
     @property
@@ -137,7 +138,9 @@ class Exchange:
         return self._relay.config.on_overlong == "refuse"
 
     def _must_count(self, route: Route) -> bool:
-        return self._is_bounded and lengths.may_be_too_long(self._wanted, route.context_tokens)
+        if not self._is_bounded or self._is_resent:  # then it was counted
+            return False
+        return lengths.may_be_too_long(self._wanted, route.context_tokens)
 
     async def _measured(self, route: Route, upstream: Upstream, model: Model) -> Upstream:
         """Return a connection to a server that has room for the request."""
@@ -156,20 +159,25 @@ class Exchange:
         if instead.is_load:
             self._begin(self._relay.door.routes.ready(model.id) or await self._load(model))
         else:
-            self._patience.begin(self._wanted, model.name)
+            self._wait_for(model)
             await self._relay.unload(model)
         self._finish_with(instead.body())
 
     async def _load(self, model: Model) -> Route:
         if self._wanted.is_look:
             raise Inactive(f"{model.name} is not loaded", hint="POST /models/load loads it")
-        self._patience.begin(self._wanted, model.name)
-        load = self._relay.load(
-            model, self._patience.note, context_tokens=self._wanted.context_tokens
-        )
+        patience = self._wait_for(model)
+        load = self._relay.load(model, patience.note, context_tokens=self._wanted.context_tokens)
         route = await (self._account.waiting_for(load) if self._account is not None else load)
-        self._patience.loaded()
+        patience.loaded()
         return route
+
+    def _wait_for(self, model: Model) -> Patience:
+        """Return what shows the client signs of life from now on."""
+        if self._patience is None:
+            self._patience = Patience(self._relay, self._client, self._dialect, self._stream_head)
+        self._patience.begin(self._wanted, model.name)
+        return self._patience
 
     async def _connect(self, route: Route) -> Upstream | None:
         """Return a new connection; None where the server is gone."""
@@ -244,7 +252,8 @@ class Exchange:
         if self._account is not None:
             self._account.took(body)
         if head is not None:
-            self._patience.stop()
+            if self._patience is not None:
+                self._patience.stop()
             self._head = head
             data = self._take_head(head)
         if is_last:
@@ -354,7 +363,8 @@ class Exchange:
         return failure_of(status, was_sent=self._account is not None and self._account.was_sent)
 
     def _settle(self, failure: str = "") -> None:
-        self._patience.stop()
+        if self._patience is not None:
+            self._patience.stop()
         self._end(failure)
         if self._is_counted and self._model is not None:
             self._is_counted = False
