@@ -142,6 +142,38 @@ def test_a_turn_goes_on_when_its_owner_leaves_in_that_moment(
     run(main)
 
 
+def test_a_turn_is_not_given_to_whoever_leaves_before_it() -> None:
+    """Passed over in the moment of leaving: no bug, and the next in line has it."""
+
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def script(_: Asked, answering: Answering) -> None:
+            await release.wait()
+            await answering.send(OK)
+
+        async with serving() as (pool, server):
+            server.script = script
+            busy = [asyncio.ensure_future(ask(pool, server.path)) for _ in range(upstream.MAX_OPEN)]
+            await until(lambda: len(server.asked) == upstream.MAX_OPEN)
+            lane = pool._lanes[server.path]
+            leaving = asyncio.ensure_future(pool.connect(server.path))
+            staying = asyncio.ensure_future(ask(pool, server.path))
+            await until(lambda: len(lane.waiting) == 2)
+            leaving.cancel()
+            turn = upstream._next(lane)
+            assert turn is not None
+            lane.waiting.appendleft(turn)
+
+            await asyncio.wait([leaving])
+            assert leaving.cancelled()
+            release.set()
+            assert (await staying).body == b"{}"
+            await asyncio.gather(*busy)
+
+    run(main)
+
+
 def test_connect_waits_while_the_server_s_backlog_is_full() -> None:
     """A UNIX socket says EAGAIN where TCP would wait."""
 

@@ -286,7 +286,8 @@ class Pool:
             if turn.done() and not turn.cancelled():
                 self._pass_on(lane, turn.result())
             else:
-                lane.waiting.remove(turn)
+                with contextlib.suppress(ValueError):  # passed over already by `_next`
+                    lane.waiting.remove(turn)
             raise
         if upstream is not None and not upstream.is_usable:
             raise ConnectionResetError("the server closed the connection")
