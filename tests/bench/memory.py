@@ -123,7 +123,7 @@ def _use(daemon: Daemon) -> int:
     """Load the model, ask it something, wait until it is measured; return what it has by then."""
     daemon.modelctl("load", "wide")
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
-    body = {"model": "wide", "prompt": "word " * 200, "max_tokens": 4}
+    body = {"model": "wide", "prompt": "word " * 40, "max_tokens": 4}
     connection.request(
         "POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"}
     )
