@@ -16,7 +16,7 @@ from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, opened, run, running, short_directory
 from tests.support.real_engine import Engine, engine_running, serving
 from tests.support.tiny_gguf import SENTENCE
-from tests.support.upstream import ScriptedServer
+from tests.support.upstream import Answering, Asked, ScriptedServer
 
 MESSAGES: list[MessageParam] = [{"role": "user", "content": "hello"}]
 
@@ -125,6 +125,63 @@ def test_error_body_has_the_type_that_belongs_to_its_status(status: int, kind: s
         "type": "error",
         "error": {"type": kind, "message": "no"},
     }
+
+
+def test_client_lists_models() -> None:
+    """Its objects are not OpenAI's: without a type and a name to show, menus stay empty."""
+
+    async def main() -> None:
+        door = FakeDoor()
+        door.add("big")
+        door.add("tiny")
+        async with running(door) as house, client(house) as ai:
+            page = await ai.models.list()
+
+            assert [(m.id, m.display_name, m.type) for m in page.data] == [
+                (name, name, "model") for name in ("big", "tiny")
+            ]
+            assert page.data[0].created_at.timestamp() == 1_700_000_000
+            assert (page.first_id, page.last_id, page.has_more) == ("big", "tiny", False)
+            assert (await ai.models.retrieve("tiny")).display_name == "tiny"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error":{"code":400,"message":"no such role","type":"x"}}', "no such role"),
+        (b"<html>oops", "<html>oops"),
+    ],
+)
+def test_a_server_s_error_is_told_in_anthropic_s_words(body: bytes, words: str) -> None:
+    """llama-server has OpenAI's, in which its clients find neither type nor message."""
+
+    async def script(_: Asked, answering: Answering) -> None:
+        await answering.json(body, b"400 Bad Request")
+
+    async def main() -> None:
+        with short_directory() as directory:
+            door = FakeDoor()
+            door.add("tiny")
+            door.serve("tiny", f"{directory}/s.sock")
+            async with (
+                ScriptedServer(f"{directory}/s.sock") as server,
+                running(door) as house,
+                client(house) as ai,
+            ):
+                server.script = script
+                for is_stream in (False, True):
+                    with pytest.raises(anthropic.BadRequestError) as raised:
+                        await ai.messages.create(
+                            model="tiny", max_tokens=1, messages=MESSAGES, stream=is_stream
+                        )
+                    assert raised.value.body == {
+                        "type": "error",
+                        "error": {"type": "invalid_request_error", "message": words},
+                    }
+
+    run(main)
 
 
 def test_client_raises_what_the_error_says() -> None:

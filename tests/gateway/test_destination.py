@@ -22,7 +22,7 @@ from modeld.gateway.http import Problem, RequestHead
 from modeld.gateway.table import Call, Wanted
 from modeld.supervisor.guide import Prospect
 from tests.support.fake_door import FakeDoor
-from tests.support.gateway import House, Reply, run, running, short_directory
+from tests.support.gateway import House, Reply, opened, run, running, short_directory
 from tests.support.upstream import Answering, Asked, ScriptedServer
 
 ROLES = Roles(primary="big", code="coder", fast="small")
@@ -360,3 +360,22 @@ def test_talk_of_pictures_is_no_picture() -> None:
 
     found = decide(door.routes, _wanted("", 'set "image_url": {}', body=body), call)
     assert found.headers.endswith(b"heuristic:short\r\n")
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/messages", b"/api/chat"])
+def test_a_name_that_is_no_name_is_not_sent_back_whole(path: bytes) -> None:
+    """A megabyte by mistake in the wrong field must not fill somebody's log with it."""
+
+    async def main() -> None:
+        body = json.dumps({"model": "x" * 100_000, "messages": []}).encode()
+        async with (
+            running(_door()) as house,
+            opened(house, house.request(b"POST " + path, body)) as raw,
+        ):
+            reply = await raw.reply()
+
+            assert reply.status == 404
+            assert b"model 'xxx" in reply.body
+            assert len(reply.body) < 3000
+
+    run(main)

@@ -220,3 +220,9 @@ def test_read_never_breaks_when_json_is_wild(value: object) -> None:
 def test_read_never_breaks_when_bytes_are_random(body: bytes) -> None:
     """It is a request, or a 400."""
     assert status(body) in {200, 400}
+
+
+def test_read_says_that_a_body_is_missing() -> None:
+    """A request without a length has none, whatever its client meant to send."""
+    with pytest.raises(Problem, match="empty"):
+        read(b"")

@@ -238,6 +238,30 @@ def test_reader_refuses_what_could_be_read_in_two_ways(name: str) -> None:
     assert raised.value.status in {400, 417, 501, 505}
 
 
+@pytest.mark.parametrize("line", [b"GET /x HTTP/1.2", b"GET /x HTTP/3", b"PRI * HTTP/2.0"])
+def test_reader_names_what_it_speaks_to_other_versions(line: bytes) -> None:
+    """505 tells a client of HTTP/2 to try another one; 400 would be its own fault."""
+    with pytest.raises(Problem, match=r"HTTP/1\.1") as raised:
+        read(line + b"\r\n" + HOST + b"\r\n")
+
+    assert raised.value.status == 505
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x16\x03\x01\x02\x00", "http://"),
+        (b"GET /x HTTP/1.1\nHost: a\n\n", "CR LF"),
+    ],
+)
+def test_reader_refuses_at_once_what_never_becomes_a_head(data: bytes, words: str) -> None:
+    """`https://` by mistake, or lines typed into nc: nobody waits ten seconds to learn that."""
+    with pytest.raises(Problem, match=words) as raised:
+        read(data)
+
+    assert raised.value.status == 400
+
+
 @pytest.mark.parametrize(
     ("status", "data"),
     [

@@ -207,9 +207,12 @@ def test_client_lists_models() -> None:
             assert set(models) == {"tiny", "folder/big", "other/big"}
             assert models["tiny"] == {
                 "id": "tiny",
+                "display_name": "tiny",
                 "aliases": ["nick", "tiny.gguf", "tool"],
                 "object": "model",
+                "type": "model",
                 "created": 1_700_000_000,
+                "created_at": "2023-11-14T22:13:20Z",
                 "owned_by": "modeld",
                 "status": {"value": "loaded"},
                 "meta": {

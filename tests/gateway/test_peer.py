@@ -49,6 +49,22 @@ def test_our_own_connections_are_ours(host: str) -> None:
     peers.close()
 
 
+def test_client_that_has_said_all_is_still_ours_until_it_closes() -> None:
+    """`printf ... | nc -N` ends its side with its request, and waits for the answer."""
+    peers = Peers()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+        ends = (accepted.getpeername(), accepted.getsockname())
+        client.shutdown(socket.SHUT_WR)
+
+        assert peers.user_of(*ends) == os.getuid()
+        client.close()
+        assert peers.user_of(*ends) is None
+        accepted.close()
+    peers.close()
+
+
 @needs_root
 def test_another_user_is_refused() -> None:
     """Prompts and answers are private, and so is the memory that a load takes."""

@@ -209,7 +209,7 @@ class Router:
             if choice is not None:
                 return _decision(choice, tuple(steps))
             needs = "".join(f", with {each}" for each in sorted(ask.capabilities))
-            steps.append(Step(f"profile {settings.default_profile}", f"no model fits{needs}"))
+            steps.append(Step(f"profile {settings.default_profile}", f"fits no model{needs}"))
         else:
             steps.append(Step("routing", "is off"))
         if (decided := self._by_default(steps)) is not None:
@@ -340,6 +340,7 @@ class Router:
             (f"routing.rules[{number}].model", rule.model)
             for number, rule in enumerate(settings.rules, 1)
         ]
+        named += [("models.default", settings.default_model)] * bool(settings.default_model)
         return tuple(
             f"{key}: there is no model '{name}' now"
             for key, name in named

@@ -1,7 +1,7 @@
 """
 The Anthropic dialect: messages, the counting of their tokens, and its errors.
 
-llama-server speaks it itself, so nothing is translated.  What differs is how an error looks, and
+llama-server speaks it itself, but for its errors, so nothing else is translated.  What differs is
 where in a message a URL is only talked about: what a tool was called with, and what it returned.
 """
 
@@ -62,6 +62,7 @@ ANTHROPIC = Dialect(
     stream_type=b"text/event-stream",
     stream_error=stream_error,
     sign_of_life=sign_of_life,
+    rewords_errors=True,
 )
 
 

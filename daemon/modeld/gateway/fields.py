@@ -101,7 +101,8 @@ def read(
     except msgspec.ValidationError as error:
         raise Problem(400, f"invalid request: {error}") from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        why = str(error) if body else "it is empty"
+        raise Problem(400, f"the body is not JSON: {why}") from None
     except RecursionError:
         raise Problem(400, "the JSON of the body is nested too deeply") from None
     for message in fields.messages:

@@ -22,22 +22,15 @@ from msgspec import Struct
 MAX_HEAD_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 MAX_HEADERS = 100
+MAX_MESSAGE_LETTERS = 2000
 MAX_CHUNK_OVERHEAD_BYTES = 64 * 1024
 """Chunk sizes and extensions that may come without any body between them."""
 
 # A second one of these could be read differently by whoever comes next.
-_SINGLE: Final = frozenset(
-    (
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"expect",
-        b"host",
-        b"origin",
-        b"transfer-encoding",
-        b"x-api-key",
-    )
-)
+_SINGLE: Final = frozenset((
+    b"authorization", b"content-length", b"content-type", b"expect", b"host", b"origin",
+    b"transfer-encoding", b"x-api-key",
+))  # fmt: skip
 _CODES: Final = {
     400: "bad_request",
     403: "forbidden",
@@ -55,6 +48,7 @@ _CODES: Final = {
     505: "version_not_supported",
 }
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
+_OTHER_VERSION: Final = re.compile(rb" HTTP/(?!1\.[01]$)[0-9.]+$")
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9-]+")
 _FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
@@ -76,7 +70,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = message[:MAX_MESSAGE_LETTERS]  # it may quote what a stranger sent
         self.code = code or _CODES.get(status, "error")
         self.kind = kind
         self.headers = headers
@@ -200,11 +194,15 @@ class RequestReader:
             data = self._held + data
         while data.startswith(b"\r\n"):  # RFC 9112 2.2: empty lines before a request are ignored
             data = data[2:]
+        if data.startswith(b"\x16"):  # the client would wait in vain for the end of its head
+            raise Problem(400, "this is TLS; modeld speaks plain HTTP: use http://")
         end = data.find(b"\r\n\r\n")
         if (end if end >= 0 else len(data)) > MAX_HEAD_BYTES:
             self._line = data[:MAX_HEAD_BYTES].partition(b"\r\n")[0]
             raise Problem(431, f"the head of a request may have {MAX_HEAD_BYTES} bytes")
         if end < 0:
+            if b"\n\n" in data:  # typed by hand; the head would never be whole
+                raise Problem(400, "malformed request: lines end in CR LF")
             self._held = data
             return
         self._held = b""
@@ -218,16 +216,19 @@ class RequestReader:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not self.is_complete:
-                raise (self._problem or Problem(400, f"malformed request: {error}")) from None
+                raise (self._problem or self._malformed(error)) from None
             self.has_more = True
+
+    def _malformed(self, error: Exception) -> Problem:
+        if self.head is None and _OTHER_VERSION.search(self._line):
+            return Problem(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        return Problem(400, f"malformed request: {error}")
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read the body with a parser that never heard of the Upgrade."""
         assert self.head is not None, "llhttp reports an Upgrade at the end of a head"
-        length = self.head.length
-        framing = (
-            b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
-        )
+        size = self.head.length
+        framing = b"Transfer-Encoding: chunked" if size is None else b"Content-Length: %d" % size
         self._is_replay = True
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)

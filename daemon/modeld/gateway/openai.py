@@ -6,6 +6,7 @@ answers 503 to the same question, which clients take for an outage.  No sockets 
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Struct, structs
@@ -161,20 +162,28 @@ class _Meta(Struct, frozen=True, kw_only=True):
 
 
 class Listed(Struct, frozen=True, kw_only=True):
-    """One model; `status` and `meta` are llama.cpp's additions to OpenAI's."""
+    """One model, in OpenAI's and Anthropic's words; `status` and `meta` are llama.cpp's."""
 
     id: str
+    display_name: str
     aliases: list[str]
     object: str = "model"
+    type: str = "model"
     created: int
+    created_at: str
     owned_by: str = "modeld"
     status: _Status
     meta: _Meta
 
 
 class _List(Struct, frozen=True, kw_only=True):
+    """All of them, as one page."""
+
     object: str = "list"
     data: list[Listed]
+    has_more: bool = False
+    first_id: str | None
+    last_id: str | None
 
 
 def _names(routes: Routes) -> Mapping[str, list[str]]:
@@ -196,10 +205,13 @@ def _listed(routes: Routes, model: Model, names: list[str]) -> Listed:
     route = routes.servers.get(model.id)
     shown = shown_name(routes, model)
     header = model.header
+    created = model.location.mtime_ns // 1_000_000_000
     return Listed(
         id=shown,
+        display_name=shown,
         aliases=sorted(name for name in names if name != shown),
-        created=model.location.mtime_ns // 1_000_000_000,
+        created=created,
+        created_at=datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         status=_Status(_STATUS_VALUES.get(route.state, "unloaded") if route else "unloaded"),
         meta=_Meta(
             n_ctx=(route.context_tokens or None) if route else None,
@@ -234,12 +246,14 @@ def listed_model(routes: Routes, model: Model, name: str = "") -> Listed:
 
 
 def _as_variant(listed: Listed, name: str) -> Listed:
-    return structs.replace(listed, id=name, aliases=[])
+    return structs.replace(listed, id=name, display_name=name, aliases=[])
 
 
 def list_models(call: Call) -> Answer:
     """Answer with every model."""
-    return Answer(body=_encoder.encode(_List(data=listed_models(call.door.routes))))
+    data = listed_models(call.door.routes)
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return Answer(body=_encoder.encode(_List(data=data, first_id=first, last_id=last)))
 
 
 def show_model(call: Call) -> Answer:

@@ -14,7 +14,8 @@ import struct
 _SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST = 1
-_ESTABLISHED = 1
+_OPEN = frozenset((1, 4, 5))
+"""TCP's states, net/tcp_states.h: established, and half closed by the client (FIN_WAIT)."""
 _ROOT = 0
 UNKNOWN = -1
 """A user that the kernel does not tell."""
@@ -24,8 +25,9 @@ _HEADER = struct.Struct("=IHHII")
 # linux/inet_diag.h, struct inet_diag_req_v2: family, protocol, extensions, states, then
 # struct inet_diag_sockid: ports and addresses in network order, interface, cookie
 _QUESTION = struct.Struct("=BBBxI2s2s16s16sI8s")
-# struct inet_diag_msg: family, state, timer, retransmits, the same id, expires, rqueue, wqueue, uid
-_ANSWER = struct.Struct("=BBBB48sIIII")
+# struct inet_diag_msg: family, state, timer, retransmits, the same id, expires, then the lengths of
+# both queues, user and inode
+_ANSWER = struct.Struct("=BBBB48sIIIII")
 _ANY_COOKIE = b"\xff" * 8
 _log = logging.getLogger("modeld.gateway")
 
@@ -95,7 +97,9 @@ class Peers:
         if kind != _SOCK_DIAG_BY_FAMILY:
             return None
         fields = _ANSWER.unpack_from(data, _HEADER.size)
-        return fields[-1] if fields[1] == _ESTABLISHED else None
+        state, user, inode = fields[1], fields[-2], fields[-1]
+        # a socket that nobody holds any more has no inode, and says that it is root's
+        return user if inode and state in _OPEN else None
 
     def close(self) -> None:
         """Let go of the kernel."""

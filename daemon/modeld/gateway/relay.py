@@ -278,7 +278,8 @@ class Exchange:
         writer = self._client.writer
         stream_type = SERVER_STREAM_TYPE if self._translator else self._dialect.stream_type
         is_stream = head.content_type.startswith(stream_type)
-        if (writer.is_started or self._translator is not None) and head.status != 200:
+        is_own = self._translator is None and not self._dialect.rewords_errors
+        if head.status != 200 and (writer.is_started or not is_own):
             self._collected = Collected(head.status, None)
         elif self._translator is not None and not (is_stream and self._wanted.is_stream):
             self._collected = Collected(head.status, self._translator)

@@ -60,6 +60,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """An error inside a stream that has begun."""
     sign_of_life: Callable[[str], bytes]
     """Bytes that say in a stream what it waits for, and that clients ignore."""
+    rewords_errors: bool = False
+    """Whether a server's own errors look otherwise than clients expect."""
     white_space: bytes = b""
     """What comes before a JSON answer that waits; empty where clients need its status first."""
 
