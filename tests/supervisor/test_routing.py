@@ -137,6 +137,24 @@ async def test_route_tells_who_would_answer_with_everything_behind_it() -> None:
 
 
 @asynchronous
+async def test_a_reload_warns_of_what_routing_names_and_is_not_there() -> None:
+    """It may be a disk that is away, or a name that is mistyped: no reason to refuse all of it."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    config = Config(
+        routing=Routing(overrides={"code": "gone", "fast": "tool"}),
+        models=Models(default="nobody"),
+    )
+
+    reply = await reload(machine, config)
+
+    assert reply.warnings == (  # type: ignore[attr-defined]
+        "routing.overrides.code: there is no model 'gone' now",
+        "models.default: there is no model 'nobody' now",
+    )
+
+
+@asynchronous
 async def test_route_fails_where_nobody_would_answer_unless_it_is_to_explain() -> None:
     """A script wants the status, a person wants the reasons."""
     machine = FakeMachine()

@@ -13,6 +13,7 @@ from modeld.core.entities import Server, ServerState
 from modeld.core.events import ConfigRead
 from modeld.errors import ConfigInvalid
 from modeld.supervisor import settings
+from modeld.supervisor.guide import missing
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.naming import naming
@@ -55,13 +56,14 @@ class Reloading:
         text = "; ".join(changed) or "nothing changed"
         world.ports.journal.record("config-reloaded", f"configuration read again: {text}")
         world.ports.notify.ready()
+        names = naming(world.models, world.state, new.models.entries)
         world.answer(
             event.request_id,
             Reloaded(
                 changed=tuple(changed),
                 needs_restart=tuple(needs_restart(old, new)),
                 kept=kept,
-                warnings=naming(world.models, world.state, new.models.entries).problems,
+                warnings=(*names.problems, *missing(new, names.index)),
             ),
         )
 
