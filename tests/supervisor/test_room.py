@@ -6,10 +6,12 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from modeld.config.schema import Config, Gateway, KeepAlive, Models, Reload, Servers
+from modeld.config.schema import Config, Gateway, KeepAlive, Models, Reload, Servers, Storage
 from modeld.core.entities import Exit, Origin, Process, ServerState
 from modeld.core.events import (
+    ConfigRead,
     LoadAsked,
+    PagesRead,
     PinAsked,
     RequestEnded,
     RequestStarted,
@@ -319,3 +321,34 @@ async def test_restart_after_a_crash_waits_no_longer_than_a_request() -> None:
 
     assert machine.world.jobs == []
     assert "Max concurrent models (1) reached" in told(machine, "load-refused")[0]
+
+
+# --- other limits ---------------------------------------------------------------------------
+
+
+@asynchronous
+async def test_load_that_is_planned_is_planned_anew_when_the_limits_change() -> None:
+    """Else it would start over a limit that holds since then."""
+    disks = Storage(ssd_path="/ssd", hdd_paths=("/hdd1",))
+    machine = FakeMachine(Config(storage=disks))
+    machine.page_cache.holds = True
+    machine.add("slow", tier="hdd1")
+    await machine.start("tool")
+    await load(machine, "tool", origin=Origin.GATEWAY)
+    await use(machine, "tool")
+    task = wanted(machine, "slow")
+    await machine.settle()
+    read_id = machine.page_cache.reads[0]
+    machine.emit(ConfigRead(request_id="", config=replace(ONE, storage=disks)))
+    machine.emit(PagesRead(read_id=read_id, read_bytes=1, total_bytes=1, is_over=True))
+    await machine.settle()
+    assert [each.model_name for each in machine.servers.started] == ["tool"]
+
+    machine.emit(RequestEnded(server_id=machine.server("tool").id))
+    await machine.settle()
+    await machine.stops_all()
+    read_id = machine.page_cache.reads[-1]
+    machine.emit(PagesRead(read_id=read_id, read_bytes=1, total_bytes=1, is_over=True))
+    await machine.settle()
+    await machine.brings_up("slow")
+    await task

@@ -14,12 +14,23 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modeld.config.schema import Config, Gateway, KeepAlive, Memory, Models, Reload, Servers
+from modeld.config.schema import (
+    Cache,
+    Config,
+    Gateway,
+    KeepAlive,
+    Memory,
+    Models,
+    Reload,
+    Servers,
+    Storage,
+)
 from modeld.core.entities import Exit, LaunchRecord, Origin, Process, Server, ServerState
 from modeld.core.events import (
     ConfigRead,
     Event,
     LoadAsked,
+    PagesRead,
     PinAsked,
     RequestEnded,
     RequestStarted,
@@ -41,6 +52,8 @@ Op = tuple[int, int, int, int]
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 SIZES_GB = (1.0, 1.0, 2.0, 2.0, 3.0, 5.0)
+SLOW = ("b", "d")
+"""They are read from a slow disk before their server starts."""
 KEEP_ALIVES = (None, None, None, None, 0.0, 0.0, 20.0, 900.0, -1.0)
 # nothing that people ask for; what they ask for may stop whatever they name
 BY_PEOPLE = re.compile(
@@ -65,6 +78,8 @@ def config_of(a: int, b: int) -> Config:
         ),
         memory=Memory(limit_gb=(4.0, 6.5, 9.0)[(a + b) % 3]),
         reload=Reload(min_reload_seconds=0),
+        storage=Storage(ssd_path="/ssd", hdd_paths=("/hdd1",)),
+        cache=Cache(promote_min_uses=100),
         gateway=Gateway(batch_seconds=(0.0, 3.0, 10.0)[a % 3], max_wait_seconds=300),
         servers=Servers(stall_seconds=100_000),
     )
@@ -93,7 +108,8 @@ class Trial:
     async def play(self, script: Sequence[Op]) -> None:
         """Play a script to its quiet end."""
         for name, size in zip(NAMES, SIZES_GB, strict=True):
-            self.machine.add(name, size)
+            self.machine.add(name, size, "hdd1" if name in SLOW else "ssd")
+        self.machine.page_cache.holds = True
         await self.machine.start()
         steps = (
             self._ask, self._ask, self._ask, self._ask, self._wait, self._wait, self._leave,
@@ -208,6 +224,10 @@ class Trial:
         for record in servers.started[self._seen :]:
             self._load_up(record.server_id)
         self._seen = len(servers.started)
+        for read_id in self.machine.page_cache.reads:
+            over = PagesRead(read_id=read_id, read_bytes=1, total_bytes=1, is_over=True)
+            self._later(1.5, over)
+        self.machine.page_cache.reads.clear()
         for server_id in (*servers.stopped, *servers.killed):
             if server_id not in self._ending:
                 self._ending.add(server_id)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from modeld.core.entities import LaunchRecord, Model, Origin, Server, ServerState
 from modeld.core.events import PagesRead, ServerExited
+from modeld.core.fit import Budget
 from modeld.core.plan import Plan, Want, plan_load
 from modeld.core.stats import count_use, note_load, note_regret
 from modeld.errors import (
@@ -23,20 +24,19 @@ from modeld.errors import (
     TooManyLoaded,
 )
 from modeld.supervisor import memory, settings
+from modeld.supervisor.answers import loaded
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.copies import SSD, progress
 from modeld.supervisor.estimates import Estimates
 from modeld.supervisor.explain import start_error
 from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
-from modeld.supervisor.promises import expecting, promise
+from modeld.supervisor.promises import expecting
 from modeld.supervisor.reading import Reading
 from modeld.supervisor.room import Room, leaving
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, World
-from modeld.units import format_duration
 from modeld.wire.codec import Progress
-from modeld.wire.load import Loaded
 
 GATEWAY_PORT = "gateway"
 BINARY_HINT = (
@@ -57,6 +57,8 @@ class Jobs:
         self._cache = cache
         self._reading = reading
         self._room = Room(world, lives)
+        self._budget: Budget | None = None
+        """What the last plan was made for."""
         self.estimates = Estimates(world)
 
     def plan(self, want: Want) -> Plan:
@@ -68,20 +70,18 @@ class Jobs:
         """
         world = self._world
         previous = self._room.previous(want)
-        plan = plan_load(
-            want,
-            leaving((*expecting(world), *self._promised()), previous),
-            world.state.pins,
-            settings.budget(world.config, world.machine),
-        )
+        self._budget = settings.budget(world.config, world.machine)
+        servers = leaving(self._expected(), previous)
+        plan = plan_load(want, servers, world.state.pins, self._budget)
         return replace(plan, victims=(*previous, *plan.victims)) if previous else plan
 
-    def _promised(self) -> list[Server]:
-        """Return servers that will start when their models are read: their memory is booked."""
+    def _expected(self) -> tuple[Server, ...]:
+        """Return all servers, with those that will start when their models are read."""
         jobs = self._world.jobs
-        return [
+        booked = [
             Server(record=job.record) for job in jobs if job.phase is Phase.READING and job.record
         ]
+        return (*expecting(self._world), *booked)
 
     def restart(self, record: LaunchRecord) -> None:
         """Start a server that died, as it was."""
@@ -140,9 +140,14 @@ class Jobs:
                     self._fail(job, error)
 
     def plan_anew(self) -> None:
-        """Take back the plans of loads that still wait for room: the limits are others now."""
+        """Take back the plans of loads that have no server yet, where the limits are others now."""
+        if self._budget == settings.budget(self._world.config, self._world.machine):
+            return
         for job in self._world.jobs:
-            if job.phase is Phase.MAKING_ROOM:
+            if job.phase is Phase.READING:  # what is read stays in the page cache
+                self._reading.give_up(job.copy_id)
+                job.record, job.server_id, job.copy_id = None, "", ""
+            if job.phase is not Phase.LOADING:
                 job.phase = Phase.QUEUED
 
     def _is_read(self, job: Job) -> bool:
@@ -263,7 +268,7 @@ class Jobs:
             self._fail(job, error)
         elif takes_turn and isinstance(error, Busy) and job.waiters:
             job.busy_since = job.busy_since or now
-            self._room.give_turn(job)
+            self._room.give_turn(job, self._expected())
 
     # --- ends --------------------------------------------------------------------------------
 
@@ -307,7 +312,7 @@ class Jobs:
         seconds = world.ports.clock.monotonic() - job.begun_at
         for request_id in job.waiters:
             world.tell(request_id, Progress(phase="ready", model=job.want.name, fraction=1.0))
-            world.answer(request_id, self.loaded(request_id, server, seconds, job=job))
+            world.answer(request_id, loaded(world, request_id, server, seconds=seconds, job=job))
 
     def after_exit(self, server: Server, event: ServerExited) -> None:
         """A server ended: whoever waited for it is told, or it is tried once more."""
@@ -353,44 +358,3 @@ class Jobs:
         progress = Progress(phase=phase, text=text, model=job.want.name, fraction=fraction)
         for request_id in job.waiters:
             self._world.tell(request_id, progress)
-
-    def loaded(
-        self,
-        request_id: str,
-        server: Server,
-        seconds: float,
-        *,
-        already: bool = False,
-        job: Job | None = None,
-    ) -> Loaded:
-        """Return the answer for one waiter."""
-        world, record = self._world, server.record
-        waiter = world.waiter(request_id)
-        if waiter.will_send:
-            promise(world, server.id)
-        address = (
-            f"127.0.0.1:{record.port}"
-            if record.port
-            else next(iter(world.gateway_addresses), record.socket_path)
-        )
-        took = format_duration(seconds)
-        message = (
-            f"Model already running on host:port {address} with same args."
-            if already
-            else f"{record.model_name} is ready on {address} in {took}"
-        )
-        return Loaded(
-            model=record.model_name,
-            server_id=server.id,
-            address=address,
-            seconds=round(seconds, 3),
-            already=already,
-            message=message,
-            memory_bytes=server.booked_bytes,
-            context_tokens=server.context_tokens,
-            tier=record.tier,
-            unloaded=tuple(each.name for each in job.plan.victims) if job and job.plan else (),
-            candidates=waiter.candidates,
-            names=waiter.names,
-            warnings=tuple(waiter.warnings),
-        )

@@ -25,6 +25,7 @@ from modeld.errors import (
     UnknownModel,
 )
 from modeld.supervisor import settings
+from modeld.supervisor.answers import loaded
 from modeld.supervisor.choosing import choose
 from modeld.supervisor.jobs import BINARY_HINT, GATEWAY_PORT, Jobs
 from modeld.supervisor.launching import file_mark, launch_record, warnings
@@ -237,9 +238,7 @@ class Loads:
         if server.state is ServerState.READY:
             self._lives.touch(server.id)
             self._lives.keep(server.id, ask.keep_alive_seconds)
-            world.answer(
-                ask.request_id, self._jobs.loaded(ask.request_id, server, 0.0, already=True)
-            )
+            world.answer(ask.request_id, loaded(world, ask.request_id, server, already=True))
             return
         job = world.job_of_server(server.id)
         if job is None:  # adopted while it loads

@@ -40,8 +40,8 @@ class Room:
             if server.record.model_id not in stay
         )
 
-    def give_turn(self, job: Job) -> None:
-        """Have busy servers finish, where a load has waited for them for long enough."""
+    def give_turn(self, job: Job, servers: tuple[Server, ...]) -> None:
+        """Have busy ones of these finish, where a load has waited for them for long enough."""
         world = self._world
         now = world.ports.clock.monotonic()
         patience = Patience(
@@ -51,7 +51,7 @@ class Room:
         )
         victims = whom_to_drain(
             job.want,
-            expecting(world),
+            servers,
             world.state.pins,
             settings.budget(world.config, world.machine),
             patience=patience,
