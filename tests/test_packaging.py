@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
+import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,14 +168,29 @@ def test_package_is_full_of_final_paths(package: Path) -> None:
             assert not re.search(rb"=-?@[A-Z]+@", content), name
 
 
+def a_python(directory: Path) -> Path:
+    """Return a Python that has this one's libraries, and no modeld."""
+    venv.create(directory, symlinks=True)
+    (libraries,) = directory.glob("lib/python*/site-packages")
+    # a directory that is named so is no place whose own .pth files count
+    (libraries / "libraries.pth").write_text("\n".join(site.getsitepackages()))
+    return directory / "bin/python"
+
+
 @needs_make
 def test_packaged_commands_run_where_they_were_unpacked(package: Path) -> None:
     """With the distribution's Python and libraries; here this one's stand for them."""
     prefix = package / "usr"
-    make("install", f"DESTDIR={package}/root", f"PREFIX={prefix}", f"INTERPRETER={sys.executable}")
+    python = a_python(package / "python")
+    make("install", f"DESTDIR={package}/root", f"PREFIX={prefix}", f"INTERPRETER={python}")
     shutil.move(f"{package}/root{prefix}", prefix)
     environment = {"HOME": str(package), "PATH": "/usr/bin:/bin"}
-    for words in (["modeld", "--version"], ["modelctl", "--version"], ["modeld", "--check"]):
+    for words in (
+        ["modeld", "--version"],
+        ["modelctl", "--version"],
+        ["modeld", "--check"],
+        ["modelctl", "config", "check"],  # starts a modeld that answers: none runs here
+    ):
         done = subprocess.run(
             [prefix / "bin" / words[0], *words[1:]],
             env=environment, capture_output=True, text=True, check=False,

@@ -7,6 +7,7 @@ environment nor the options of the daemon that will run.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, TypeVar
@@ -53,13 +54,15 @@ class Questions:
 
         check(request)
         timeout_s = self._session.timeout_s
+        # What this program could import that one can: a packaged modeld is on nobody's own path.
+        paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         try:
             done = subprocess.run(
                 # -P: what lies in the current directory is no part of modeld
                 [sys.executable, "-P", "-m", "modeld", "--answer"],
                 input=msgpack.encode(request),
                 capture_output=True,
-                env=dict(self._session.surroundings.environment),
+                env={**self._session.surroundings.environment, **paths},
                 timeout=timeout_s or None,
                 check=False,
             )
