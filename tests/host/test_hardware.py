@@ -280,6 +280,22 @@ def test_binary_tells_the_gpus_that_it_can_use(tmp_path: Path) -> None:
     assert (tmp_path / "without.asked").read_text().split() == ["--help", "--version"]
 
 
+def test_binary_that_found_no_gpu_is_asked_again_where_there_is_one(tmp_path: Path) -> None:
+    """At boot the daemon is faster than a driver; all would be loaded past the GPU for ever."""
+    script = LISTER[: LISTER.index("--list-devices) ")] + '--list-devices) cat "$0.gpus" ;;\nesac\n'
+    program = _program(tmp_path / "llama-server", script)
+    cache, environment = tmp_path / "cache" / "b.json", {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    early = LocalHardware(lambda _: None, cache, environment)
+    assert [early.find_binary("").devices for _ in range(2)] == [(), ()]
+    assert program.with_name("llama-server.asked").read_text().count("--list-devices") == 1
+
+    program.with_name("llama-server.gpus").write_text("  CUDA0: X (9 MiB, 9 MiB free)\n")
+    gpu = (Gpu(name="x", total_bytes=24),)
+    later = LocalHardware(lambda _: None, cache, environment, lambda: gpu)
+    assert [later.find_binary("").devices for _ in range(2)] == [("CUDA0",), ("CUDA0",)]
+    assert program.with_name("llama-server.asked").read_text().count("--list-devices") == 2
+
+
 def test_binary_comes_with_the_estimator_that_lies_beside_it(tmp_path: Path) -> None:
     """Also where a link on PATH leads to it, and gone again when it is removed."""
     (tmp_path / "real").mkdir()

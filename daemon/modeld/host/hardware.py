@@ -171,13 +171,18 @@ class LocalHardware:
             return no_binary(f"there is no {files[0]}")
         answers = self._read_cache()
         for answer in answers:
-            if answer.files == stamps and answer.binary.argv == argv:
+            is_same = answer.files == stamps and answer.binary.argv == argv
+            if is_same and not self._misses_gpus(answer.binary):
                 return answer.binary
         binary = ask_binary(argv, clean_environment(self._environment))
         if not binary.problem:
             others = [each for each in answers if each.binary.argv != argv]
             self._write_cache((_Answer(stamps, binary), *others)[:MAX_CACHED])
         return binary
+
+    def _misses_gpus(self, binary: Binary) -> bool:
+        """Whether a program found no GPU and there is one: its driver may have come up since."""
+        return "--list-devices" in binary.flags and not binary.devices and bool(self._gpus())
 
     def _read_cache(self) -> tuple[_Answer, ...]:
         """Return what is kept; a cache that can't be read is an empty one."""
