@@ -48,10 +48,12 @@ def _expected(world: World, server: Server) -> tuple[int, int]:
 
 def gone(world: World, server: Server) -> None:
     """Have a server's memory of GPUs waited for: drivers give it back after the process is gone."""
-    held = server.booked_gpu_bytes
+    held = server.gpu_bytes if any(server.gpu_bytes) else server.record.need_gpu_bytes
     if any(held) and world.machine.gpus:
         used = [gpu.used_bytes for gpu in world.machine.gpus]
-        most = [now - int(RETURNED * part) for now, part in zip(used, held, strict=False)]
+        # an estimate may be more than all that is used: so much never comes back
+        pairs = zip(used, held, strict=False)
+        most = [now - int(RETURNED * min(part, now)) for now, part in pairs]
         world.returning.add(server.id)
         world.ports.hardware.await_gpus(server.id, most)
 
