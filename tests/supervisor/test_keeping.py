@@ -17,6 +17,7 @@ from tests.support.keeping_script import Op, config_of, generated, trial_of
 
 ROUNDS = int(os.environ.get("MODELD_TEST_ROUNDS", "10"))
 REQUESTS_A_ROUND = 100
+FOUND = (10_145,)
 OPS = st.tuples(st.integers(0, 12), st.integers(0, 5), st.integers(0, 63), st.integers(0, 63))
 
 
@@ -36,6 +37,12 @@ def test_many_generated_days_pass_without_a_violation() -> None:
 
         assert (seed, trial.violations) == (seed, [])
         assert trial.answered + trial.refused > 0
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_once_stays_mended(seed: int) -> None:
+    """10145: a load that was given up for another one was started all the same."""
+    assert trial_of(*generated(seed, REQUESTS_A_ROUND)).violations == []
 
 
 def test_the_judge_notices_a_pinned_model_that_is_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,8 @@ class Jobs:
         """Take every job as far as it can go now."""
         world = self._world
         for job in tuple(world.jobs):
+            if not any(job is each for each in world.jobs):
+                continue  # given up for one before it
             if job.phase is Phase.MAKING_ROOM:
                 self._go_on(job)
             if job.phase is Phase.READING and self._is_read(job):
@@ -148,7 +150,7 @@ class Jobs:
                 self._reading.give_up(job.copy_id)
                 job.record, job.server_id, job.copy_id = None, "", ""
             if job.phase is not Phase.LOADING:
-                job.phase = Phase.QUEUED
+                job.phase, job.waiting_for = Phase.QUEUED, frozenset()
 
     def _is_read(self, job: Job) -> bool:
         """Whether a model was read once, by its copy or ahead of its server."""
@@ -186,7 +188,9 @@ class Jobs:
             for other in tuple(world.jobs):
                 if other.server_id == victim.server_id and other.phase is Phase.READING:
                     self.give_up(other, victim.reason)
-        job.waiting_for = frozenset((*plan.leaving, *(each.server_id for each in plan.victims)))
+        # besides, what goes because it ran out of memory once
+        victims = (each.server_id for each in plan.victims)
+        job.waiting_for |= frozenset((*plan.leaving, *victims))
         job.phase = Phase.MAKING_ROOM
         if not job.waiting_for & world.servers.keys():
             self._start(job)
@@ -198,7 +202,7 @@ class Jobs:
         if not left:
             self._start(job)
         elif all(each.state is ServerState.UNREAPABLE for each in left):
-            job.phase = Phase.QUEUED
+            job.phase, job.waiting_for = Phase.QUEUED, frozenset()
 
     def _start(self, job: Job) -> None:
         world = self._world
@@ -322,7 +326,7 @@ class Jobs:
         gone = self._room.after_death(job, server, event.exit)
         if gone:
             job.is_retried, job.server_id, job.record = True, "", None
-            job.waiting_for, job.phase = gone, Phase.MAKING_ROOM
+            job.waiting_for, job.phase = gone, Phase.QUEUED  # the limits may be others by now
         else:
             self._fail(job, start_error(server, event))
 
