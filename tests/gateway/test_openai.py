@@ -116,15 +116,19 @@ def test_the_engine_s_own_errors_reach_the_client(engine: Engine) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("is_stream", [True, False])
-def test_a_client_that_leaves_frees_the_engine_s_slot(engine: Engine, is_stream: bool) -> None:
-    """The promise is one second, and none left over."""
+def test_a_client_that_leaves_a_stream_frees_the_engine_s_slot(engine: Engine) -> None:
+    """
+    The promise is one second, and none left over.
+
+    Answers that are no streams are in tests/system: asking for the slots would keep the engine
+    from noticing that somebody left.
+    """
 
     async def main() -> None:
         body = {
             "model": "tiny",
             "messages": [{"role": "user", "content": "hello"}],
-            "stream": is_stream,
+            "stream": True,
             "max_tokens": 3_000_000,
             "ignore_eos": True,
         }
@@ -137,8 +141,7 @@ def test_a_client_that_leaves_frees_the_engine_s_slot(engine: Engine, is_stream:
         async with serving(engine) as house:
             for _ in range(3):
                 async with opened(house, house.chat(json.dumps(body).encode())) as raw:
-                    if is_stream:
-                        await raw.head()
+                    await raw.head()
                     async with asyncio.timeout(5):
                         while not await is_working():
                             await asyncio.sleep(0.01)

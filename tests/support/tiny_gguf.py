@@ -62,6 +62,7 @@ def write_model(
     context_tokens: int = 512,
     architecture: str = "llama",
     metadata: Mapping[str, Value | None] | None = None,
+    is_endless: bool = False,
 ) -> None:
     """
     Write a model that says `sentence`, whose words must be distinct.
@@ -74,8 +75,9 @@ def write_model(
         context_tokens: The trained context.
         architecture: Label and key prefix.  llama.cpp can run it as `llama`.
         metadata: Further or other keys; None removes one.
+        is_endless: Begin the sentence again at its end, until the context is full.
     """
-    pairs, tensors = _model(sentence, name, pad_ff, context_tokens, architecture)
+    pairs, tensors = _model(sentence, name, pad_ff, context_tokens, architecture, is_endless)
     _write(path, pairs | dict(metadata or {}), tensors)
 
 
@@ -168,7 +170,12 @@ def write_mmproj(path: Path, *, name: str = "tiny vision") -> None:
 
 
 def _model(
-    sentence: str, name: str, pad_ff: int, context_tokens: int, architecture: str
+    sentence: str,
+    name: str,
+    pad_ff: int,
+    context_tokens: int,
+    architecture: str,
+    is_endless: bool = False,
 ) -> tuple[dict[str, Value | None], list[Tensor]]:
     """Return the metadata and the tensors of the bigram machine for `sentence`."""
     words = ["\u2581" + word for word in sentence.split()]
@@ -204,7 +211,8 @@ def _model(
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.chat_template": TEMPLATE,
     }
-    return pairs, _tensors(len(tokens), width, pad_ff)
+    last = FIRST_WORD if is_endless else END_OF_TEXT
+    return pairs, _tensors(len(tokens), width, pad_ff, last)
 
 
 def _scores(words: int) -> list[float]:
@@ -218,9 +226,9 @@ def _token_types(words: int) -> list[I32]:
     return [I32(kind) for kind in kinds]
 
 
-def _tensors(tokens: int, width: int, pad_ff: int) -> list[Tensor]:
-    """Return the tensors of a bigram machine whose words are its last tokens."""
-    following = [FIRST_WORD] * FIRST_WORD + [*range(FIRST_WORD + 1, tokens), END_OF_TEXT]
+def _tensors(tokens: int, width: int, pad_ff: int, last: int) -> list[Tensor]:
+    """Return the tensors of a bigram machine whose words are its last tokens; `last` ends them."""
+    following = [FIRST_WORD] * FIRST_WORD + [*range(FIRST_WORD + 1, tokens), last]
     following[END_OF_TEXT] = END_OF_TEXT
     previous: list[list[int]] = [[] for _ in range(tokens)]
     for token, follower in enumerate(following):
