@@ -49,6 +49,8 @@ class Loading:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.seconds = 0.0
+        """From the asking until it ends by itself; 0 for only when it is told to."""
         self.failure: ModeldError | None = None
 
 
@@ -64,6 +66,8 @@ async def cold(**settings: object) -> AsyncIterator[tuple[House, Loading]]:
         async def load(_: LoadAsked, on_progress: OnProgress | None) -> None:
             assert on_progress is not None
             on_progress(Progress(phase="load", fraction=0.43))
+            if loading.seconds:
+                asyncio.get_running_loop().call_later(loading.seconds, loading.go.set)
             await loading.go.wait()
             if loading.failure is not None:
                 raise loading.failure
@@ -77,8 +81,8 @@ async def cold(**settings: object) -> AsyncIterator[tuple[House, Loading]]:
 
 
 def soon(loading: Loading, seconds: float = 0.3) -> None:
-    """Let the load end in a moment."""
-    asyncio.get_running_loop().call_later(seconds, loading.go.set)
+    """Let the load end in a moment, once somebody has asked for it: clients are slow to start."""
+    loading.seconds = seconds
 
 
 def client_of(house: House) -> ollama.AsyncClient:
