@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from modeld.gateway.peer import Peers
+from modeld.gateway.peer import Peers, is_ours
 from tests.support.gateway import House, run, running
 
 NOBODY = 65534
@@ -42,10 +42,10 @@ def test_our_own_connections_are_ours(host: str) -> None:
         accepted, _ = listening.accept()
         ends = (accepted.getpeername()[:2], accepted.getsockname()[:2])
 
-        assert peers.is_ours(*ends)
+        assert is_ours(peers.user_of(*ends))
         client.close()
         accepted.close()
-        assert not peers.is_ours(*ends)
+        assert not is_ours(peers.user_of(*ends))
     peers.close()
 
 
@@ -99,6 +99,6 @@ def test_nobody_is_refused_where_the_kernel_cannot_be_asked(
     monkeypatch.setattr("modeld.gateway.peer.socket.socket", refuse)
     peers = Peers()
 
-    assert peers.is_ours(("127.0.0.1", 1), ("127.0.0.1", 2))
+    assert is_ours(peers.user_of(("127.0.0.1", 1), ("127.0.0.1", 2)))
     assert "cannot tell who connects" in caplog.text
     peers.close()

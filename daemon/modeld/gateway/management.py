@@ -8,7 +8,6 @@ loaded.  Whatever takes long is answered before clients give up, and goes on.
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Awaitable
 
 import msgspec
@@ -19,13 +18,12 @@ from modeld.core.events import Selection, VerdictAsked
 from modeld.gateway import fields
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.openai import OPENAI, Listed, listed_models, shown_name
-from modeld.gateway.table import ALWAYS, Answering, Call, Families, Local, Row
+from modeld.gateway.table import ALWAYS, Answering, Call, Families, Local, Row, next_id
 from modeld.supervisor.door import Routes
 
 ANSWER_SECONDS = 10.0
 """Clients of llama.cpp's router, which answers at once, give up after 15."""
 _CAN_LOAD = "/can-load"
-_numbers = itertools.count(1)
 _encoder = msgspec.json.Encoder()
 
 
@@ -118,9 +116,7 @@ async def can_load(call: Call) -> Answer:
     name = call.argument.removesuffix(_CAN_LOAD)
     if name == call.argument:
         raise Problem(404, f"there is no {call.head.path} here: it may end in {_CAN_LOAD}")
-    asked = VerdictAsked(
-        request_id=f"can-load-{next(_numbers)}", selection=Selection(pattern=name, exact=True)
-    )
+    asked = VerdictAsked(request_id=next_id(), selection=Selection(pattern=name, exact=True))
     verdict = await call.door.ask(asked)
     return Answer(body=_encoder.encode(msgspec.structs.asdict(verdict)))
 

@@ -18,7 +18,7 @@ from modeld.core.events import UsageAsked
 from modeld.core.usage import Histogram, Tally
 from modeld.gateway.http import Answer
 from modeld.gateway.openai import OPENAI
-from modeld.gateway.table import ALWAYS, Call, Local, Row
+from modeld.gateway.table import ALWAYS, Call, Local, Row, next_id
 from modeld.supervisor.counting import Measures
 from modeld.wire.usage import UsageReport
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _encoder = msgspec.json.Encoder()
-_numbers = itertools.count(1)
 
 
 # --- in short ---------------------------------------------------------------------------------
@@ -49,7 +48,7 @@ class _Stats(Struct, frozen=True, kw_only=True):
 
 async def stats(call: Call) -> Answer:
     """Answer with hits, swaps and requests."""
-    report = await call.door.ask(UsageAsked(request_id=_next_id()))
+    report = await call.door.ask(UsageAsked(request_id=next_id()))
     assert isinstance(report, UsageReport)
     mean_s = report.total.mean_swap_s
     found = _Stats(
@@ -182,7 +181,7 @@ METRICS: tuple[Metric, ...] = (
 
 async def metrics(call: Call) -> Answer:
     """Answer with everything that is measured, as Prometheus reads it."""
-    measures = await call.door.ask(UsageAsked(request_id=_next_id(), measures=True))
+    measures = await call.door.ask(UsageAsked(request_id=next_id(), measures=True))
     assert isinstance(measures, Measures)
     return Answer(body=await asyncio.to_thread(exposition, measures), content_type=METRICS_TYPE)
 
@@ -227,10 +226,6 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Return the classes as Prometheus counts them: each with all below it."""
     bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, itertools.accumulate(histogram.counts), strict=True))
-
-
-def _next_id() -> str:
-    return f"measures-{next(_numbers)}"
 
 
 _METRICS, _STATS = Local(metrics), Local(stats)

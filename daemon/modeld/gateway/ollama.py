@@ -7,7 +7,6 @@ pull, create, push and blobs are answered with 501, `copy` gives a nickname, and
 one back but never a file.  No sockets here.
 """
 
-import itertools
 from typing import Final
 
 from msgspec.structs import replace
@@ -36,12 +35,11 @@ from modeld.gateway.ollama_models import (
     tags,
     version,
 )
-from modeld.gateway.table import Call, Dialect, Local, Relayed, Row, Wanted
+from modeld.gateway.table import Call, Dialect, Local, Relayed, Row, Wanted, next_id
 from modeld.gateway.tasks import last_words
 from modeld.gateway.translation import Instead
 
 CHAT_PATH: Final = "/v1/chat/completions"
-_numbers = itertools.count(1)
 
 
 def error_body(problem: Problem) -> bytes:
@@ -179,7 +177,7 @@ async def copy(call: Call) -> Answer:
     model = find(call, ask.source)
     change = NameChange(add_nicknames=(ask.destination.removesuffix(":latest"),))
     selection = Selection(model_id=model.id)
-    await call.door.ask(NamesAsked(request_id=_next_id(), selection=selection, change=change))
+    await call.door.ask(NamesAsked(request_id=next_id(), selection=selection, change=change))
     return Answer(content_type=b"")
 
 
@@ -189,16 +187,12 @@ async def delete(call: Call) -> Answer:
     model = find(call, name)
     change = NameChange(delete_nicknames=(name.removesuffix(":latest"),))
     try:
-        await call.door.ask(NamesAsked(request_id=_next_id(), selection=Selection(), change=change))
+        await call.door.ask(NamesAsked(request_id=next_id(), selection=Selection(), change=change))
     except UnknownName:
         raise Problem(
             501, f"modeld deletes no model files; remove {model.location.path} yourself"
         ) from None
     return Answer(content_type=b"")
-
-
-def _next_id() -> str:
-    return f"ollama-{next(_numbers)}"
 
 
 def unserved(call: Call) -> Answer:

@@ -5,7 +5,6 @@ Templates and licences stay in the files.  Nothing here loads a model, or keeps 
 """
 
 import hashlib
-import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -20,7 +19,7 @@ from modeld.errors import UnknownModel
 from modeld.gateway import destination
 from modeld.gateway import ollama_requests as requests
 from modeld.gateway.http import Answer, Problem
-from modeld.gateway.table import Call
+from modeld.gateway.table import Call, next_id
 from modeld.supervisor.door import Routes
 from modeld.wire.models import ServerRow, Servers
 
@@ -33,7 +32,6 @@ _ENCODERS: Final = frozenset(
 )
 """Architectures that only embed."""
 _encoder = msgspec.json.Encoder()
-_numbers = itertools.count(1)
 
 
 Found = tuple[Model, Decision | None]
@@ -137,8 +135,7 @@ def tags(call: Call) -> Answer:
 
 async def running(call: Call) -> Answer:
     """List the models that are loaded, with the time when each goes if nobody asks it."""
-    asked = ServersAsked(request_id=f"ollama-ps-{next(_numbers)}")
-    servers = cast("Servers", await call.door.ask(asked))
+    servers = cast("Servers", await call.door.ask(ServersAsked(request_id=next_id())))
     rows = {row.server_id: row for row in servers.servers}
     routes, now = call.door.routes, call.clock.now()
     found = [

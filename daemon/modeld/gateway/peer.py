@@ -67,10 +67,6 @@ class Peers:
             _log.warning("the gateway cannot tell who connected: %s", error)
             return UNKNOWN
 
-    def is_ours(self, client: Endpoint, server: Endpoint) -> bool:
-        """Return whether this user, or root, holds the client's end of a connection."""
-        return is_ours(self.user_of(client, server))
-
     def _ask(self, netlink: socket.socket, client: Endpoint, server: Endpoint) -> int | None:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         family = socket.AF_INET6 if ":" in client[0] else socket.AF_INET

@@ -13,7 +13,7 @@ from modeld.core.events import LoadAsked, Selection, UnloadAsked
 from modeld.errors import ServerFailed, TimedOut
 from modeld.gateway.http import Problem
 from modeld.gateway.reports import Reports
-from modeld.gateway.table import RETRY_AFTER_S, Wanted
+from modeld.gateway.table import RETRY_AFTER_S, Wanted, next_id
 from modeld.gateway.upstream import Pool
 from modeld.supervisor.door import Door, OnProgress, Route
 from modeld.supervisor.ports import Clock
@@ -37,7 +37,6 @@ class Relay:
         self.waiting = 0
         self._in_flight: dict[str, int] = {}
         """Requests, by model."""
-        self._asked = 0
         self._loads: set[asyncio.Task[Route]] = set()
 
     def enter(self, model: Model) -> None:
@@ -106,8 +105,9 @@ class Relay:
                 kind="rate_limit_error",
                 headers=(("Retry-After", str(RETRY_AFTER_S)),),
             )
+        self.reports.flush()  # a model that has just answered may go for this one
         event = LoadAsked(
-            request_id=self._next_id(),
+            request_id=next_id(),
             selection=Selection(model_id=model.id),
             origin=Origin.GATEWAY,
             context_tokens=context_tokens,
@@ -135,17 +135,13 @@ class Relay:
         self.reports.flush()
         selections = (Selection(model_id=model.id),) if model is not None else ()
         await self.door.ask(
-            UnloadAsked(request_id=self._next_id(), selections=selections, everything=model is None)
+            UnloadAsked(request_id=next_id(), selections=selections, everything=model is None)
         )
 
     def leave(self) -> None:
         """Wait for no load any more."""
         for task in tuple(self._loads):
             task.cancel()
-
-    def _next_id(self) -> str:
-        self._asked += 1
-        return f"gateway-{self._asked}"
 
     async def wait_until_noticed(self, route: Route) -> None:
         """Wait, within bounds, until the routes no longer lead to a server that is dead."""

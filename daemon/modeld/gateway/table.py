@@ -27,6 +27,7 @@ from modeld.supervisor.door import Door, Route
 from modeld.supervisor.ports import Clock
 
 _log = logging.getLogger("modeld.gateway")
+_numbers = itertools.count(1)
 MAX_LINE_BYTES = 8 * 1024
 """Of a request's first line, in which its path is looked for."""
 RETRY_AFTER_S = 5
@@ -259,6 +260,11 @@ class _Lines:
 
 NO_RETRY = ("x-should-retry", "false")
 """What OpenAI's clients obey instead of guessing from the status."""
+
+
+def next_id() -> str:
+    """Return an id for a question to the loop."""
+    return f"gateway-{next(_numbers)}"
 
 
 def problem_of(error: Exception) -> Problem:

@@ -51,8 +51,6 @@ SURVEY_SECONDS = 1.5
 """How long the start waits for the first look at the disks before it says READY."""
 ADOPTION_SECONDS = 1.0
 """How long it waits for adopted servers to answer."""
-STOP_SECONDS = 2.0
-"""For the last write, on top of what servers are given to end."""
 
 
 class Supervisor:
