@@ -245,6 +245,7 @@ def test_kept_bytes_are_bounded_however_long_an_answer_is() -> None:
         (429, True, "refused"),
         (502, True, "server"),
         (429, False, "busy"),
+        (400, False, "refused"),
         (409, False, "load"),
         (504, False, "load"),
     ],

@@ -171,7 +171,7 @@ def failure_of(status: int, *, was_sent: bool) -> str:
         return ""
     if status == 429 and not was_sent:
         return "busy"
-    if not was_sent:
+    if not was_sent and status != 400:  # that is for a prompt that its server found too long
         return "load"
     return "refused" if status < 500 else "server"
 
