@@ -178,6 +178,10 @@ class Session:
         if not self.json:
             self.say(answer.labelled("warning", "warning", text, self.talk_screen))
 
+    def hint(self, text: str) -> None:
+        """Write what would help."""
+        self.say(answer.labelled("hint", "info", text, self.talk_screen))
+
     def selector(self) -> Selector | None:
         """
         Return the model that the options name, None where they name none.

@@ -355,6 +355,23 @@ def test_help_fits_a_narrow_terminal(daemon: FakeDaemon, environment: dict[str, 
     assert max(map(len, terminal.text.splitlines())) <= 60
 
 
+def test_help_of_a_command_says_how_long_it_waits_and_what_holds_otherwise(
+    modelctl: Call,
+) -> None:
+    """Nobody reads the code to learn what happens without an option."""
+    assert "as in 90 or 5m, by default 10m" in modelctl("help", "load").out
+    assert "how many, by default 50" in modelctl("help", "logs").out
+    assert "by default as long as it takes" in " ".join(modelctl("help", "events").out.split())
+
+
+def test_help_about_exit_codes_fits_a_terminal(environment: dict[str, str]) -> None:
+    """And is one line each in a pipe, as the next test reads it."""
+    with Terminal([*PROGRAM, "help", "exit-codes"], environment, columns=80) as terminal:
+        terminal.wait()
+
+    assert max(map(len, terminal.text.splitlines())) <= 80
+
+
 def test_help_about_exit_codes_is_the_table_of_errors(modelctl: Call) -> None:
     """Every status that modelctl can end with."""
     lines = modelctl("help", "exit-codes").out.splitlines()

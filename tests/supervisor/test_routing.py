@@ -137,6 +137,18 @@ async def test_route_tells_who_would_answer_with_everything_behind_it() -> None:
 
 
 @asynchronous
+async def test_route_without_a_text_is_a_request_that_names_nothing() -> None:
+    """The default answers it; not whoever looks for what a model can do."""
+    machine = FakeMachine(
+        Config(models=Models(default="tool"), routing=Routing(overrides={"general": "coder"}))
+    )
+    await machine.start("tool", "coder")
+
+    assert route(machine.world, AskRoute()).route == "default"
+    assert route(machine.world, AskRoute(capabilities=("streaming",))).model == "coder"
+
+
+@asynchronous
 async def test_a_reload_warns_of_what_routing_names_and_is_not_there() -> None:
     """It may be a disk that is away, or a name that is mistyped: no reason to refuse all of it."""
     machine = FakeMachine()

@@ -43,6 +43,8 @@ def show(session: Session) -> int:
         return 0
     _tell_absent(session, questions)
     session.print(view.settings_text(settings, session.screen, with_origin=session.options.origin))
+    if not settings:
+        session.say("everything is as it is built in\n")
     for note in report.notes:
         session.warn(note)
     return 0

@@ -1,10 +1,14 @@
 """`help`: what the command table says, as people read it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from modelctl.parse import attribute, closest, synopsis
 from modelctl.render.screen import Screen, paint
 from modelctl.session import Session
 from modelctl.table import BY_NAME, COMMANDS, FAMILIES, GLOBAL_OPTIONS, Command, Option
 from modeld.errors import STATUSES, Usage
+from modeld.units import format_duration
 
 MAX_COLUMNS = 100
 """Longer lines are tiring to read, however wide the terminal is."""
@@ -26,7 +30,10 @@ def help_about(session: Session) -> int:
             codes = [{"exit": status, "meaning": meaning} for status, meaning in exit_codes()]
             session.print_json({"exit_codes": codes})
         else:
-            session.print("".join(f"{status:>4}  {meaning}\n" for status, meaning in exit_codes()))
+            rows = [(f"{status:>3}", meaning) for status, meaning in exit_codes()]
+            # in a pipe each is one line, however long
+            lines = "".join(f"  {status}  {meaning}\n" for status, meaning in rows)
+            session.print(_two_columns(rows, screen) if screen.terminal else lines)
     elif not topic:
         session.print(_overview(screen, brief=session.options.topic is None))
     elif topic in FAMILIES:
@@ -83,13 +90,19 @@ def _command(command: Command, screen: Screen) -> str:
         parts += ["\n", _heading("Options", screen)]
         parts.append(_two_columns([_described(one) for one in command.options], screen))
     parts += ["\n", _heading("Options of every command", screen)]
-    parts.append(_two_columns([_described(one) for one in GLOBAL_OPTIONS], screen))
+    own = command.timeout_s
+    limits = {"timeout": format_duration(own) if own else "as long as it takes"}
+    parts.append(_two_columns([_described(one, limits) for one in GLOBAL_OPTIONS], screen))
     return "".join(parts)
 
 
-def _described(option: Option) -> tuple[str, str]:
-    text = option.help
-    if option.choices and attribute(option) != "color":
+def _described(
+    option: Option, defaults: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, str]:
+    text, default = option.help, defaults.get(attribute(option), option.default)
+    if default:
+        text += f", by default {default}"
+    if option.choices:
         text += f": {', '.join(option.choices)}"
     if option.repeated:
         text += " (may be repeated)"

@@ -44,6 +44,8 @@ def list_models(session: Session) -> int:
         session.print(text)
         for warning in view.list_warnings(reply):
             session.warn(warning)
+        if not reply.models and not session.options.pattern and not reply.scanning:
+            session.hint("modelctl config set storage.ssd_path FOLDER says where models are")
     return 0
 
 

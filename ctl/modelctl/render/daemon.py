@@ -54,7 +54,9 @@ def reloaded_text(reply: Reloaded, screen: Screen) -> str:
         return paint("nothing has changed\n", "dim", screen)
     dot = mark("●", "success", screen)
     lines = [f"{dot}{clean(change)}" for change in reply.changed]
-    lines += [f"  {clean(model)} goes on as it was" for model in reply.kept]
+    if reply.kept:
+        goes = "goes on as it was" if len(reply.kept) == 1 else "go on as they were"
+        lines.append(f"  {clean(', '.join(reply.kept))} {goes}")
     return "".join(f"{line}\n" for line in lines)
 
 

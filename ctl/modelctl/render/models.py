@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from modelctl.render.answer import (
@@ -45,19 +46,20 @@ _PS = (
     Column("NAME", flexible=True),
     Column("NICK", flexible=True),
     Column("STATE"),
-    Column("PID", right=True, droppable=3),
+    Column("PID", right=True, droppable=5),
     Column("CONTEXT", right=True, droppable=4),
     Column("MEMORY", right=True),
-    Column("TIER", droppable=2),
-    Column("PORT", right=True, droppable=5),
-    Column("REQUESTS", right=True, droppable=1),
+    Column("TIER", droppable=3),
+    Column("PORT", right=True, droppable=6),
+    Column("REQUESTS", right=True, droppable=2),
     Column("IDLE", right=True),
-    Column("UNTIL", right=True, droppable=6),
+    Column("UNTIL", right=True, droppable=1),
 )
 _VRAM = (Column("VRAM", right=True),)
 """Of all GPUs together; only where a server is on one."""
 _MORE_LIST = (Column("STATE"), Column("FILE"))
 _MORE_PS = (Column("UP", right=True), Column("SERVER"), Column("SOCKET"))
+_EMBEDDED = "/modeld/embedded.py"
 
 
 def list_text(reply: Models, screen: Screen, *, now: float, verbose: bool) -> str:
@@ -68,7 +70,13 @@ def list_text(reply: Models, screen: Screen, *, now: float, verbose: bool) -> st
         return table(columns, rows, screen, header=verbose)
     if not rows:
         return paint("no models found\n", "dim", screen)
-    return table(columns, rows, screen, header=True) + paint(_total(reply.models), "dim", screen)
+    text = table(columns, rows, _wide(screen) if verbose else screen, header=True)
+    return text + paint(_total(reply.models), "dim", screen)
+
+
+def _wide(screen: Screen) -> Screen:
+    """Return a screen on which nothing is shortened: lines with a path wrap as they must."""
+    return screen._replace(width=sys.maxsize)
 
 
 def list_warnings(reply: Models) -> list[str]:
@@ -144,7 +152,8 @@ def ps_text(reply: Servers, screen: Screen, *, verbose: bool) -> str:
             rest = [""] * (len(columns) - 3)
             rows.append([failed.name, "", state_cell("failed"), *rest])
         return table(columns, rows, screen, header=verbose)
-    text = table(columns, rows, screen, header=True) if rows else ""
+    wide = _wide(screen) if verbose else screen
+    text = table(columns, rows, wide, header=True) if rows else ""
     text += "".join(_failed_line(failed, screen) for failed in reply.failed)
     return text or paint("no model is loaded\n", "dim", screen)
 
@@ -203,8 +212,8 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
         f"modeld {reply.version}  pid {reply.pid}  up {format_duration(reply.up_seconds)}",
         f"  gateway  {', '.join(f'http://{one}' for one in reply.gateway) or 'off'}"
         + (", with a key" if reply.key_file else ""),
-        f"  engine   {reply.binary or 'none found'}",
-        f"  servers  {reply.binary_version or 'version unknown'}, started by {starter}",
+        f"  engine   {_engine(reply.binary)}",
+        f"  version  {reply.binary_version or 'unknown'}, started by {starter}",
         f"  disks    {_disks(reply)}",
         *(f"  copying  {clean(sentence.removeprefix('copy '))}" for sentence in reply.copying),
         *([f"  state    NOT SAVED {reply.saved}"] if reply.saved else []),
@@ -213,6 +222,11 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
     ]
     dot = mark("●", "warning" if reply.saved else "success", screen)
     return dot + "".join(f"{spell(clean(line), screen)}\n" for line in lines)
+
+
+def _engine(command: str) -> str:
+    """Return which llama-server is used; the embedded one by its name, not by Python's."""
+    return "the embedded one" if command.endswith(_EMBEDDED) else command or "none found"
 
 
 def _disks(reply: StatusReport) -> str:

@@ -25,6 +25,6 @@ def names_text(
     """Return names and their models as a table, in the order of the alphabet."""
     rows = [[f"{prefix}{name}", model] for name, model in sorted(names.items())]
     if screen.terminal and not rows:
-        return paint(f"no {title.lower()}s\n", "dim", screen)
+        return paint(f"no {'nicknames' if title == 'NICK' else 'slots'}\n", "dim", screen)
     columns = (Column(title), Column("MODEL", flexible=True))
     return table(columns, rows, screen, header=screen.terminal or header)

@@ -22,6 +22,8 @@ _CODES: dict[Style, str] = {
 _ASCII = {"●": "*", "◐": "~", "○": "-", "✖": "x", "█": "#", "░": ".", "…": "~", "→": "->", "•": "*"}
 MIN_FLEXIBLE_COLUMNS = 12
 """A name shortened below this says nothing any more."""
+READABLE_COLUMNS = 18
+"""Before a name is shortened below this, columns that may be left out are."""
 
 
 class Screen(NamedTuple):
@@ -143,18 +145,22 @@ def _fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) 
     """Return the width of each column, 0 for one that has no place."""
     natural = [max(columns_of(row[at].text) for row in rows) for at in range(len(columns))]
     widths = list(natural)
-    order = sorted((c.droppable, at) for at, c in enumerate(columns) if c.droppable)
+    # What says nothing goes first.
+    order = sorted(
+        (all(row[at].text == "-" for row in rows[1:]), column.droppable, at)
+        for at, column in enumerate(columns)
+        if column.droppable
+    )
     while (excess := sum(w + 2 for w in widths if w) - 2 - width) > 0:
+        least = READABLE_COLUMNS if order else MIN_FLEXIBLE_COLUMNS
         flexible = [
-            at
-            for at, column in enumerate(columns)
-            if column.flexible and widths[at] > MIN_FLEXIBLE_COLUMNS
+            at for at, column in enumerate(columns) if column.flexible and widths[at] > least
         ]
         if flexible:
             widest = max(flexible, key=widths.__getitem__)
-            widths[widest] = max(MIN_FLEXIBLE_COLUMNS, widths[widest] - excess)
+            widths[widest] = max(least, widths[widest] - excess)
         elif order:
-            widths[order.pop()[1]] = 0
+            widths[order.pop()[2]] = 0
             # What was shortened before may now have its place again.
             widths = [
                 full if now and column.flexible else now

@@ -11,7 +11,7 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(MODEL,),
         options=(
             Option(("-m", "--model"), "the model, as MODEL", "MODEL", key="model"),
-            Option(("-n", "--lines"), "how many lines", "N", kind="count", key="lines"),
+            Option(("-n", "--lines"), "how many", "N", kind="count", key="lines", default="50"),
             Option(("-f", "--follow"), "go on as lines come"),
         ),
         examples=(("modelctl logs -f tool", "watch the server of 'tool'"),),
@@ -23,7 +23,14 @@ COMMANDS: tuple[Command, ...] = (
         "daemon.events",
         "Until Ctrl-C.  Every line is in the journal too.",
         options=(
-            Option(("-n", "--lines"), "how many past ones first", "N", kind="count", key="lines"),
+            Option(
+                ("-n", "--lines"),
+                "how many past ones first",
+                "N",
+                kind="count",
+                key="lines",
+                default="none",
+            ),
             Option(("--no-follow",), "end after the past ones"),
         ),
         examples=(
@@ -40,7 +47,14 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(MODEL,),
         options=(
             *SELECT,
-            Option(("--for",), "what to wait for", "WHAT", key="until", choices=("ready", "gone")),
+            Option(
+                ("--for",),
+                "what to wait for",
+                "WHAT",
+                key="until",
+                choices=("ready", "gone"),
+                default="ready",
+            ),
         ),
         examples=(
             ("modelctl wait tool", "until it is ready"),
@@ -67,7 +81,7 @@ COMMANDS: tuple[Command, ...] = (
             Option(("--anthropic",), "only those of Anthropic's clients"),
             Option(("--ollama",), "only those of Ollama's clients"),
             Option(
-                ("--shell",), "for which shell, by default yours", "SHELL", choices=("sh", "fish")
+                ("--shell",), "for which shell", "SHELL", choices=("sh", "fish"), default="yours"
             ),
         ),
         examples=(

@@ -40,6 +40,7 @@ COMMANDS: tuple[Command, ...] = (
                 "how to show what goes on",
                 "HOW",
                 choices=("auto", "plain", "json", "none"),
+                default="auto",
             ),
         ),
         examples=(

@@ -21,6 +21,8 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     repeated: bool = False
     """Whether it may come several times and all values count."""
+    default: str = ""
+    """What holds without it, for the help; empty where that goes without saying."""
 
 
 class Argument(NamedTuple):
@@ -63,10 +65,14 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
     Option(("-q", "--quiet"), "print names only, and no talk"),
     Option(("-v", "--verbose"), "print more: further columns, headers in a pipe"),
     Option(
-        ("--color",), "colour: auto, always or never", "WHEN", choices=("auto", "always", "never")
+        ("--color",),
+        "when to use colours",
+        "WHEN",
+        choices=("auto", "always", "never"),
+        default="auto",
     ),
-    Option(("--timeout",), "how long to wait for an answer: 90, 5m", "SEC", kind="seconds"),
-    Option(("--socket",), "where modeld listens", "PATH"),
+    Option(("--timeout",), "how long to wait for an answer, as in 90 or 5m", "SEC", kind="seconds"),
+    Option(("--socket",), "where modeld listens", "PATH", default="the usual place"),
     Option(("-h", "--help"), "explain the command, and do nothing"),
     Option(("--version",), "print the version of modelctl, and do nothing"),
 )

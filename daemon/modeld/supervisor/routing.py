@@ -38,7 +38,8 @@ def route(world: World, asked: AskRoute) -> Routed:
     """
     guide, text = world.routes.guide, asked.text
     ask = Ask(
-        name=AUTO if text is None else "",
+        # a default model is no answer to whoever looks for what a model can do
+        name=AUTO if text is None and asked.capabilities else "",
         profile=asked.profile,
         text=None if text is None else lambda: text,
         capabilities=require_capabilities(asked.capabilities),

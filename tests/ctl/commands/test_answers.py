@@ -166,6 +166,15 @@ def test_quiet_prints_names_alone(line: str, daemon: FakeDaemon, modelctl: Call)
     assert (result.out, result.err) == ("m\n", "")
 
 
+def test_list_of_no_models_says_how_to_name_a_folder(daemon: FakeDaemon, modelctl: Call) -> None:
+    """The first thing that a new user sees."""
+    daemon.on(ListModels, Models(models=()))
+    done = modelctl("list")
+
+    assert "config set storage.ssd_path" in done.err
+    assert modelctl("list", "nobody").err == ""
+
+
 def test_load_puts_data_on_stdout_and_talk_on_stderr(daemon: FakeDaemon, modelctl: Call) -> None:
     """`modelctl load m > log` still shows what goes on."""
     candidates = (Candidate(model="m", rank=2), Candidate(model="n", rank=1))

@@ -70,6 +70,15 @@ def test_show_changed_leaves_out_what_is_built_in(daemon: FakeDaemon, modelctl: 
     assert modelctl("config", "show", "--changed").out == "gateway.max_body_mb = 7\n"
 
 
+def test_show_changed_says_so_where_nothing_is(daemon: FakeDaemon, modelctl: Call) -> None:
+    """An empty screen leaves one wondering."""
+    daemon.on(AskConfig, _report(DEFAULT))
+    done = modelctl("config", "show", "--changed")
+
+    assert (done.status, done.out) == (0, "")
+    assert "as it is built in" in done.err
+
+
 def test_config_alone_shows(daemon: FakeDaemon, modelctl: Call) -> None:
     """The word that everybody tries first."""
     daemon.on(AskConfig, _report(BODY))

@@ -138,6 +138,7 @@ def test_names_are_listed_in_alphabetical_order() -> None:
     assert names_text("NICK", names, PIPE) == "a\tm1\nb\tm2\n"
     assert names_text("NICK", names, TERMINAL) == "NICK  MODEL\na     m1\nb     m2\n"
     assert names_text("SLOT", {}, TERMINAL) == "no slots\n"
+    assert names_text("NICK", {}, TERMINAL) == "no nicknames\n"
 
 
 EVENT = Happened(

@@ -57,6 +57,28 @@ def test_table_leaves_a_droppable_column_out_when_shortening_is_not_enough() -> 
     assert text.splitlines() == ["NAME                   SIZE", "a-model-with-a-name  5.0 GB"]
 
 
+def test_table_leaves_out_first_what_says_nothing() -> None:
+    """A port that no server has must not cost the column that says how long it stays."""
+    columns = (
+        Column("NAME", flexible=True),
+        Column("PORT", droppable=1),
+        Column("IDLE", droppable=2),
+    )
+    rows = [["a-model-with-a-name", "", "12 s"]]
+    text = table(columns, rows, Screen(width=25, terminal=True), header=True)
+
+    assert text.splitlines() == ["NAME                 IDLE", "a-model-with-a-name  12 s"]
+
+
+def test_table_leaves_columns_out_before_names_can_not_be_told_apart() -> None:
+    """Two quantisations of one model begin alike."""
+    columns = (Column("NAME", flexible=True), Column("CONTEXT", droppable=1))
+    rows = [["qwen3-coder-30b-q4_k_m", "8192"], ["qwen3-coder-30b-q8_0", "8192"]]
+    text = table(columns, rows, Screen(width=24, terminal=True), header=True)
+
+    assert text.splitlines()[1:] == ["qwen3-coder-30b-q4_k_m", "qwen3-coder-30b-q8_0"]
+
+
 def test_table_counts_wide_letters_as_two_columns() -> None:
     """Otherwise one Japanese name shifts every column after it."""
     lines = table(
