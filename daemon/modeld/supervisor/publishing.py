@@ -1,8 +1,9 @@
 """
 The routes, published anew whenever something that they show has changed.
 
-Compared are values that the world replaces as wholes, so that a look costs next to nothing when
-nothing has changed: the loop asks after every batch of events.
+Compared are values that the world replaces as wholes, and tuples look first whether they hold the
+very same: so a look costs next to nothing when nothing has changed.  The loop asks after every
+batch of events.
 """
 
 from modeld.core.entities import Model, Server
@@ -49,9 +50,9 @@ class Publisher:
             # no route shows them; whoever waits for a model is told when its load has failed
             tuple(job.want.model_id for job in world.jobs),
         )
-        is_named_anew = anew or not _equal(self._names, names)
-        is_guided_anew = is_named_anew or not _equal(self._guided, guided)
-        if not is_guided_anew and _equal(self._shown, shown):
+        is_named_anew = anew or self._names != names
+        is_guided_anew = is_named_anew or self._guided != guided
+        if not is_guided_anew and self._shown == shown:
             return False
         self._names, self._guided, self._shown = names, guided, shown
         if is_named_anew:
@@ -103,12 +104,6 @@ def prospect(world: World, model: Model) -> Prospect:
         options=settings.entry(world.config, model, world.state).options,
         impossible="" if is_possible or not budget.memory_bytes else reason,
     )
-
-
-def _equal(before: tuple[object, ...], now: tuple[object, ...]) -> bool:
-    if len(before) != len(now):
-        return False
-    return all(a is b or a == b for a, b in zip(before, now, strict=True))
 
 
 def _fraction(server: Server) -> float:
