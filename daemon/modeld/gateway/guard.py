@@ -37,7 +37,7 @@ _SENT_BY_PAGES = frozenset(
 )
 _SENT_BY_CLIENTS = re.compile(rb"x-(?:stainless|modeld)-[a-z0-9-]+")
 """What OpenAI's and Anthropic's clients tell of themselves, and what is said to modeld alone."""
-_READ_BY_PAGES = b"Retry-After, X-Modeld-Model, x-should-retry"
+_READ_BY_PAGES = b"Retry-After, X-Modeld-Context, X-Modeld-Model, X-Modeld-Route, x-should-retry"
 _KEYLESS = 'Bearer realm="modeld"'
 _WRONG_KEY = 'Bearer realm="modeld", error="invalid_token"'
 
