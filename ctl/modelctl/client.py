@@ -115,7 +115,10 @@ def _foreign(path: str) -> NotPermitted:
 
 
 def _alien(path: str) -> ProtocolMismatch:
-    return ProtocolMismatch(f"what listens at {path} is not modeld", hint="is MODELD_SOCKET right?")
+    return ProtocolMismatch(
+        f"what listens at {path} is not modeld, or ended while it started",
+        hint="systemctl --user status modeld; is MODELD_SOCKET right?",
+    )
 
 
 def wait_for_listener(path: str, uid: int, timeout_s: float) -> None:
