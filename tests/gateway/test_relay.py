@@ -395,6 +395,27 @@ def test_a_cold_model_is_asked_for_and_then_answers() -> None:
     run(main)
 
 
+def test_a_load_is_asked_for_after_the_ends_before_it() -> None:
+    """Else the previous model looks busy: `eviction = "immediate"` would leave it loaded."""
+
+    async def main() -> None:
+        async with ready() as (house, server):
+            house.door.add("next")
+            busy: list[dict[str, int]] = []
+
+            async def load(_: LoadAsked, _progress: OnProgress | None) -> None:
+                busy.append(house.door.in_flight())
+                house.door.serve("next", server.path)
+
+            house.door.loader = load
+            await house.ask(b'{"model":"tiny"}')
+            await house.ask(b'{"model":"next"}')
+
+            assert busy == [{}]
+
+    run(main)
+
+
 def test_a_stream_shows_life_while_its_model_loads() -> None:
     """A client that hears nothing for 30 s gives up."""
 
