@@ -9,6 +9,11 @@ from msgspec.structs import replace
 
 from modeld.core.entities import ServerState
 from modeld.gateway import following
+from modeld.gateway.guard import Limits
+from modeld.gateway.http import Answer
+from modeld.gateway.openai import OPENAI
+from modeld.gateway.server import ROWS
+from modeld.gateway.table import Call, Local, Row
 from modeld.supervisor.door import Route, Routes
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, Raw, opened, run, running, until
@@ -284,6 +289,32 @@ def test_a_reader_that_takes_nothing_costs_no_memory() -> None:
             held = transport.get_write_buffer_size()
             assert held < 8_000_000
             assert connection.is_paused
+
+    run(main)
+
+
+def test_who_has_not_taken_the_last_answer_is_sent_no_more() -> None:
+    """It asked for the next one while the last one lay unread: it was never told to wait again."""
+
+    def large(_: Call) -> Answer:
+        return Answer(body=b"x" * (16 << 20))
+
+    async def main() -> None:
+        rows = (*ROWS, Row(method="GET", path="/large", dialect=OPENAI, action=Local(large)))
+        limits = Limits(write_stall_seconds=0.2, sweep_seconds=0.05)
+        async with running(rows=rows, limits=limits) as house:
+            raw = await house.connect()
+            await raw.send(house.request(b"GET /large"))
+            await until(lambda: any(each.is_paused for each in house.gateway._hall.connections))
+            house.door.logs.lines[""] = ["x" * 1000] * 100
+            (connection,) = house.gateway._hall.connections
+            held = connection._transport.get_write_buffer_size()
+            await raw.send(house.request(b"GET /logs/stream"))
+            await until(lambda: house.door.logs.followers == 1)
+
+            await until(lambda: house.gateway.connections == 0)
+            assert connection._transport.get_write_buffer_size() < held + 500_000
+            raw.close()
 
     run(main)
 

@@ -155,6 +155,8 @@ class Connection(asyncio.Protocol):
         assert row is not None, "it was judged"
         self._is_answering = True
         self.deadline = 0.0
+        if self.is_paused:  # by the last answer, which nobody has read; it is told so only once
+            self._wait(self._hall.limits.write_stall_seconds)
         if self._reader.has_more:
             self.writer.keep_alive = False
         body = self._reader.take_body()

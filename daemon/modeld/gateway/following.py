@@ -55,6 +55,8 @@ class Following:
         if call.head.method == "HEAD":
             self._client.finish()
             return
+        if self._client.is_paused:
+            self.pause()
         self._everybody.add(self)
         self._task = asyncio.get_running_loop().create_task(self._run(pieces))
 
