@@ -28,6 +28,7 @@ from modeld.gateway.upstream import AnswerHead, Upstream
 from modeld.supervisor.door import Route
 
 _STREAM_HEADERS = b"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+_NOTHING = Wanted(model="", is_stream=False, path="", body=b"")
 _log = logging.getLogger("modeld.gateway")
 
 
@@ -40,7 +41,7 @@ class Exchange:
         self._dialect = row.dialect
         self._call = call
         self._action = row.action
-        self._wanted = Wanted(model="", is_stream=False, path="", body=b"")
+        self._wanted = _NOTHING
         self._model: Model | None = None
         self._headers = b""
         """What the client is told of where its request goes."""
