@@ -18,7 +18,7 @@ from modeld.errors import ConfigInvalid, ServerFailed
 from modeld.supervisor import views
 from modeld.supervisor.ports import no_binary
 from tests.supervisor.test_loads import UNTHROTTLED, load
-from tests.support.fake_ports import FakeMachine
+from tests.support.fake_ports import BINARY, FakeMachine
 from tests.support.running import asynchronous
 
 
@@ -73,6 +73,20 @@ async def test_reload_keeps_servers_that_it_does_not_concern() -> None:
 
     await machine.stops_all()
     assert machine.servers.started[-1].arguments == ("--temp", "0.2")
+
+
+@asynchronous
+async def test_mode_comes_before_all_arguments_and_changes_with_a_reload() -> None:
+    """S2-08: what servers are tuned for; whatever is asked for by name wins."""
+    machine = FakeMachine(UNTHROTTLED)
+    machine.hardware.binary = replace(BINARY, flags={**BINARY.flags, "--parallel": True})
+    await machine.start("a")
+    await load(machine, "a")
+    servers = Servers(optimize_for="memory", arguments=("--temp", "0.2"))
+    await reload(machine, replace(UNTHROTTLED, servers=servers))
+    await machine.stops_all()
+
+    assert machine.servers.started[-1].arguments == ("--parallel", "1", "--temp", "0.2")
 
 
 @asynchronous

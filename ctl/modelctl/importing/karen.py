@@ -16,6 +16,7 @@ from modelctl.importing.values import (
     log_level,
     model,
     number,
+    one_of,
     text,
     texts,
     whole,
@@ -29,6 +30,11 @@ RULES = (
     ("models.default_model", "models.default", model),
     ("models.scan_interval", "storage.scan_interval_seconds", whole(1, 10_000_000)),
     ("performance.context_window", "servers.context_tokens", TOKENS),
+    (
+        "performance.optimize_for",
+        "servers.optimize_for",
+        one_of("balanced", "memory", "speed", "loading"),
+    ),
     ("performance.temperature", "routing.options.*.temperature", number(0, 2)),
     ("performance.top_p", "routing.options.*.top_p", number(0, 1)),
     ("performance.repetition_penalty", "routing.options.*.repeat_penalty", number(0, 2)),
@@ -40,7 +46,6 @@ LEFT = (
     ("server.api_prefix", "modeld's paths are fixed"),
     ("models.model_cache_size models.max_cache_gb", "the SSD holds what is used most (cache.*)"),
     ("models.supported_formats", "modeld serves GGUF"),
-    ("performance.optimize_for", "modeld has no such modes; servers.arguments has llama-server's"),
     ("performance.low_vram", "llama-server has no such option any more"),
     (
         "inference",
@@ -92,7 +97,7 @@ def _gigabytes(value: object) -> float:
 def _server(gleaning: Gleaning) -> None:
     """Take the port and the origins; all that is for other machines needs keys, and is left."""
     host, port = gleaning.value("server", "host"), gleaning.value("server", "port")
-    if host in {None, "127.0.0.1", "localhost", "::1"}:
+    if host is None or host in ["127.0.0.1", "localhost", "::1"]:
         gleaning.leave(("server", "host"), ALREADY)
     else:
         gleaning.leave(

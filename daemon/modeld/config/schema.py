@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from modeld.core.modes import Mode
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 Bounded = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f]*\Z")]
@@ -231,6 +233,8 @@ class Servers(_Section, frozen=True, kw_only=True):
     """`systemd` runs each as a unit of the user manager; `auto` takes it where there is one."""
     arguments: tuple[Bounded, ...] = ()
     """llama-server arguments for every model, before the model's own."""
+    optimize_for: Mode = "balanced"
+    """Which arguments every model gets before these: see `core.modes`."""
     context_tokens: Annotated[int, Meta(ge=0)] = 8192
     """The context where no model setting or argument says otherwise; 0 for the model's maximum."""
     stop_grace_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 10.0

@@ -60,7 +60,7 @@ class Estimates:
         for model in world.models.values():
             if on_ssd(model) is None or model.id in world.gone:
                 continue
-            asked = settings.arguments(world.config, model, world.state, None)
+            asked = settings.arguments(world, model, None)
             before = len(self._asked_at)
             self._ask(model, asked)
             if len(self._asked_at) > before:

@@ -106,7 +106,7 @@ class Jobs:
     ) -> None:
         """Queue a load that nobody waits for: it unloads nothing to be done."""
         world = self._world
-        asked = settings.arguments(world.config, model, world.state, one_off)
+        asked = settings.arguments(world, model, one_off)
         need = settings.need_of(world, model, asked)
         want = Want(
             model_id=model.id,

@@ -200,7 +200,7 @@ class Loads:
         """Return all arguments; a request without any is content with what runs already."""
         if server is not None and self._is_content(ask):
             return server.record.arguments
-        asked = settings.arguments(self._world.config, model, self._world.state, ask.arguments)
+        asked = settings.arguments(self._world, model, ask.arguments)
         return settings.with_context(asked, model, ask.context_tokens)
 
     def _same(self, ask: LoadAsked, server: Server, asked: tuple[str, ...]) -> bool:

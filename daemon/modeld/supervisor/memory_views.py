@@ -62,7 +62,7 @@ def verdict(world: World, selection: Selection) -> Verdict:
         return Verdict(can_load=False, reason=f"Model {wanted} not found in registry")
     if world.server_of(model.id) is not None:
         return Verdict(can_load=True, reason="Model already loaded", model=model.name)
-    asked = settings.arguments(world.config, model, world.state, None)
+    asked = settings.arguments(world, model, None)
     need = settings.need_of(world, model, asked)
     want = want_of(model, need)
     budget = settings.budget(world.config, world.machine)

@@ -93,7 +93,7 @@ class Publisher:
 
 def prospect(world: World, model: Model) -> Prospect:
     """Return what a model would be loaded with, as everything is now."""
-    asked = settings.arguments(world.config, model, world.state, None)
+    asked = settings.arguments(world, model, None)
     need = settings.need_of(world, model, asked)
     budget = settings.budget(world.config, world.machine)
     # an empty machine that can't have it will never have it

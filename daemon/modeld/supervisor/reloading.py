@@ -93,8 +93,8 @@ class Reloading:
         model = world.models.get(record.model_id)
         if model is None or server.state is not ServerState.READY:
             return False
-        before = settings.arguments(old, model, world.state, record.one_off)
-        after = settings.arguments(new, model, world.state, record.one_off)
+        before = settings.arguments_by(old, world, model, record.one_off)
+        after = settings.arguments_by(new, world, model, record.one_off)
         contexts = (
             settings.context_tokens(old, model, world.state, before),
             settings.context_tokens(new, model, world.state, after),

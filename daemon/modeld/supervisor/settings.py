@@ -3,7 +3,7 @@ What the configuration means for one model, one server and the whole machine.
 
 Maps the file's words (gigabytes, entries by any name) onto what `modeld.core` calculates with.
 No decision is made here beyond which setting wins: one-off arguments over stored ones over the
-model's entry over those for every server.
+model's entry over those for every server over those of the mode.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from modeld.core.entities import Gpu, Machine, Model, State
 from modeld.core.fit import Budget, Known, Need, file_mark, need
 from modeld.core.holdings import CachePolicy, Speeds
 from modeld.core.lifecycle import Limits
+from modeld.core.modes import mode_arguments
 from modeld.supervisor.naming import entry_of
 from modeld.supervisor.ports import Folder
 from modeld.supervisor.world import World
@@ -92,14 +93,25 @@ def entry(config: Config, model: Model, state: State) -> Entry:
     return entry_of(config.models.entries, model, nicknames)
 
 
-def arguments(
-    config: Config, model: Model, state: State, one_off: Sequence[str] | None
-) -> tuple[str, ...]:
+def arguments(world: World, model: Model, one_off: Sequence[str] | None) -> tuple[str, ...]:
     """Return all llama-server arguments that people asked for; the later one wins there."""
+    return arguments_by(world.config, world, model, one_off)
+
+
+def arguments_by(
+    config: Config, world: World, model: Model, one_off: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the same for a configuration that is not, or no longer, in force."""
+    state = world.state
     stats = state.models.get(model.id)
     stored = stats.arguments if stats is not None else ()
     own = stored if one_off is None else one_off
-    return (*config.servers.arguments, *entry(config, model, state).arguments, *own)
+    return (
+        *mode_arguments(config.servers.optimize_for, world.binary),
+        *config.servers.arguments,
+        *entry(config, model, state).arguments,
+        *own,
+    )
 
 
 def context_tokens(config: Config, model: Model, state: State, asked: Sequence[str]) -> int:

@@ -115,7 +115,7 @@ def show(world: World, selection: Selection) -> Shown:
     model = choose(world, selection)
     rank = terms(world)[model.id]
     stats, server = world.stats_of(model.id), world.server_of(model.id)
-    asked = settings.arguments(world.config, model, world.state, None)
+    asked = settings.arguments(world, model, None)
     need = settings.need_of(world, model, asked)
     return Shown(
         model=model_row(world, model, rank.rank),

@@ -28,6 +28,7 @@ def test_template_is_taken() -> None:
         },
         "servers": {
             "context_tokens": 4096,
+            "optimize_for": "balanced",
             "arguments": ["--n-gpu-layers", "35", "--threads", "4", "--batch-size", "512"],
         },
         "routing": {
@@ -52,6 +53,7 @@ def test_installed_configuration_is_taken() -> None:
         "models": {"max_concurrent_loaded": 2, "default": "Phi-3-mini-4k-instruct-q4"},
         "servers": {
             "context_tokens": 4096,
+            "optimize_for": "balanced",
             "arguments": ["--n-gpu-layers", "0", "--threads", "4", "--batch-size", "128"],
         },
         "log": {"level": "warning"},
@@ -98,6 +100,14 @@ def test_what_is_open_to_the_network_stays_on_loopback() -> None:
 
     assert "gateway.key_file" in left["server.host"]
     assert "gateway.allowed_origins" in left["server.cors_origins"]
+
+
+@pytest.mark.parametrize("host", ["[]", "{}", "[1]", "7"])
+def test_host_of_any_type_is_left(host: str) -> None:
+    """It was looked for in a set, which a list cannot be."""
+    imported = gleaned("karen", f'{{"server": {{"host": {host}}}}}', "c.json")
+
+    assert imported.config == {}
 
 
 def test_values_of_wrong_types_are_told_and_left() -> None:
