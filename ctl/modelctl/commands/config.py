@@ -29,6 +29,7 @@ from modeld.wire.configuration import (
 )
 from modeld.wire.daemon import Reload, Reloaded
 
+DEFAULT_MODEL = "models.default"
 ABSENT = "modeld is not running: this is what it would read\n"
 
 
@@ -74,6 +75,27 @@ def set_(session: Session) -> int:
     found = questions.ask(ConvertSetting(key=key, word=session.options.value), Converted)
     names = _names(found, key)
     return _change(session, questions, lambda text: with_value(text, names, found.text), key=key)
+
+
+def use(session: Session) -> int:
+    """Make a model what answers where none is named."""
+    from modelctl.toml_text import with_value
+    from modeld.wire.models import Show, Shown
+
+    selector = session.require_selector()
+    found = session.ask(Show(selector=selector), Shown).model
+    asked = selector.slot or selector.nickname or selector.pattern.removeprefix("@")
+    # a nickname or a slot stays what it says, whichever model has it tomorrow
+    name = asked if asked in (*found.nicknames, *found.slots) else found.name
+    questions = Questions(session)
+    converted = questions.ask(ConvertSetting(key=DEFAULT_MODEL, word=name), Converted)
+    names = _names(converted, DEFAULT_MODEL)
+    return _change(
+        session,
+        questions,
+        lambda text: with_value(text, names, converted.text),
+        key=DEFAULT_MODEL,
+    )
 
 
 def unset(session: Session) -> int:

@@ -1,10 +1,9 @@
 """Commands about the configuration."""
 
-from modelctl.table.kit import Argument, Command, Option
+from modelctl.table.kit import NO_RELOAD, Argument, Command, Option
 
 KEY = Argument("KEY", "such as gateway.listen, or a table, such as gateway", "?")
 ONE_KEY = Argument("KEY", "such as gateway.listen")
-NO_RELOAD = Option(("--no-reload",), "write it, and leave the daemon as it is")
 
 COMMANDS: tuple[Command, ...] = (
     Command(

@@ -88,3 +88,4 @@ CHOOSE: tuple[Option, ...] = (
     Option(("--rank1",), "where several fit, take the highest rank without a word"),
     Option(("--no-multi-match",), "where several fit, do nothing and fail"),
 )
+NO_RELOAD = Option(("--no-reload",), "write it, and leave the daemon as it is")

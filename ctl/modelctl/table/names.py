@@ -1,6 +1,6 @@
 """Commands that give models names, roles and pins."""
 
-from modelctl.table.kit import MODEL, SELECT, Argument, Command, Option
+from modelctl.table.kit import MODEL, NO_RELOAD, SELECT, Argument, Command, Option
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -62,6 +62,17 @@ COMMANDS: tuple[Command, ...] = (
         "names.slot_list",
         aliases=("slot ls",),
         examples=(("modelctl slot list", "every slot, and its holder"),),
+    ),
+    Command(
+        "use",
+        "Names",
+        "what answers requests that name no model",
+        "config.use",
+        "Sets models.default in your file.  A nickname or a slot stays one: whichever model has it "
+        "answers.",
+        arguments=(MODEL,),
+        options=(*SELECT, NO_RELOAD),
+        examples=(("modelctl use tool", "the holder of the slot 'tool' answers"),),
     ),
     Command(
         "pin",

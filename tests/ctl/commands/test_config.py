@@ -20,6 +20,7 @@ from modeld.wire.configuration import (
     Setting,
 )
 from modeld.wire.daemon import Reload, Reloaded
+from modeld.wire.models import ModelRow, Show, Shown
 from tests.ctl.conftest import Call
 from tests.support.fake_daemon import FakeDaemon
 from tests.support.terminal import Terminal
@@ -136,6 +137,44 @@ def test_set_writes_checks_and_reloads(daemon: FakeDaemon, modelctl: Call, file:
     assert done.status == 0
     assert "load.replace: true -> false" in done.out
     assert file.read_text() == "# mine\n[load]\nreplace = false # why\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (("qwen",), "qwen3-8b-q4"),
+        (("qwen3-8b-q4",), "qwen3-8b-q4"),
+        (("tiny",), "tiny"),
+        (("@tool",), "tool"),
+        (("-n", "tiny"), "tiny"),
+        (("-n1", "tool"), "tool"),
+    ],
+)
+def test_use_writes_the_model_that_is_meant(
+    daemon: FakeDaemon, modelctl: Call, file: Path, words: tuple[str, ...], written: str
+) -> None:
+    """S1-10: the default model lasts; a role stays a role, whoever has it tomorrow."""
+    row = ModelRow(name="qwen3-8b-q4", id="q/qwen3-8b-q4", nicknames=("tiny",), slots=("tool",))
+    _ready_to_set(daemon, file)
+    daemon.on(Show, Shown(model=row, locations=(), header={}))
+    daemon.on(ConvertSetting, Converted(path=("models", "default"), text=f'"{written}"'))
+    done = modelctl("use", *words)
+
+    assert done.status == 0
+    asked = [each for each in daemon.requests if isinstance(each, ConvertSetting)]
+    assert asked == [ConvertSetting(key="models.default", word=written)]
+    assert f'default = "{written}"' in file.read_text()
+
+
+def test_use_of_a_model_that_is_not_there_changes_nothing(
+    daemon: FakeDaemon, modelctl: Call, file: Path
+) -> None:
+    """Else every request that names no model would fail from now on."""
+    before = file.read_text()
+    daemon.on(Show, Failure("model_not_found", "Model 'x' not found.", ""))
+
+    assert modelctl("use", "x").status == 4
+    assert file.read_text() == before
 
 
 def test_set_that_makes_it_invalid_changes_nothing(
