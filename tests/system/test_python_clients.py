@@ -56,6 +56,8 @@ gateway.upstream = true
 models.max_concurrent_loaded = 3
 [models.entries."vectors"]
 arguments = ["--embeddings", "--pooling", "mean"]
+[models.entries."endless"]
+context_tokens = 65536
 """
 ENDLESS_TOKENS = 60_000
 """Of the model `endless`: some ten seconds of generation."""

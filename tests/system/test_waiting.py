@@ -134,7 +134,10 @@ def test_idle_time_begins_with_the_end_of_the_last_request(daemon: Daemon) -> No
     """An answer that takes longer than that must not be cut, nor its model go right after it."""
     endless = daemon.models / "endless.gguf"
     write_model(endless, name="endless", context_tokens=65_536, is_endless=True)
-    daemon.configure(f"models.idle_timeout_seconds = {IDLE_SECONDS:g}\n")
+    daemon.configure(
+        f"models.idle_timeout_seconds = {IDLE_SECONDS:g}\n"
+        '[models.entries."endless"]\ncontext_tokens = 65536\n'
+    )
     daemon.start()
     connection = post(daemon, "/v1/completions", "endless", stream=True, max_tokens=60_000)
     response = connection.getresponse()
