@@ -120,6 +120,12 @@ def test_plan_refuses_in_the_words_of_s4_when_the_count_is_reached() -> None:
     assert caught.value.message == "Max concurrent models (2) reached"
 
 
+def test_plan_tells_a_small_lack_apart() -> None:
+    """Else `need 8.0GB, have 8.0GB` would explain nothing."""
+    with pytest.raises(DoesNotFit, match=r"need 8\.010GB, have 8\.000GB available"):
+        plan_load(want(gigabytes=8.01), [], (), budget(gigabytes=8))
+
+
 def test_plan_allows_a_need_that_equals_what_is_available() -> None:
     """S4-02: the comparison is strict."""
     assert victims(plan_load(want(gigabytes=15), [server("a", 1)], (), budget())) == []
@@ -163,6 +169,18 @@ def test_plan_never_evicts_a_pinned_server_when_nothing_else_fits() -> None:
     """A pin is a promise; breaking it silently costs someone a session."""
     with pytest.raises(Pinned):
         plan_load(want(force=True), [server("a")], {"a"}, budget(loaded=1))
+
+
+def test_plan_names_each_pinned_server_that_is_in_the_way() -> None:
+    """Whoever reads it has to unpin one of them."""
+    servers = [server("a"), server("b")]
+    with pytest.raises(Pinned) as one:
+        plan_load(want(force=True), servers[:1], {"a"}, budget(loaded=1))
+    with pytest.raises(Pinned) as two:
+        plan_load(want(force=True), servers, {"a", "b"}, budget(loaded=2))
+
+    assert one.value.message == "Max concurrent models (1) reached; a is pinned"
+    assert two.value.message == "Max concurrent models (2) reached; a, b are pinned"
 
 
 def test_plan_evicts_a_pinned_server_when_that_is_asked_for_by_name() -> None:

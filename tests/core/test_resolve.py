@@ -185,6 +185,20 @@ def test_select_unknown_says_so_in_the_words_of_llama_pack() -> None:
     assert "modelctl list" in caught.value.hint
 
 
+def test_select_unknown_tells_what_there_is() -> None:
+    """S1-08: a few names, however many there are."""
+    many = {f"m{number:02}": _model(f"m{number:02}") for number in range(10)}
+    for models, told in (
+        ({}, "none"),
+        ({"a": _model("x/a"), "b": _model("b")}, "a, b"),
+        (many, "m00, m01, m02, m03, m04, m05, m06, m07 and 2 more"),
+    ):
+        with pytest.raises(UnknownModel) as caught:
+            select(Selection(pattern="zebra"), models, State(), {})
+
+        assert caught.value.hint == f"Available models: {told} (modelctl list)"
+
+
 def test_select_by_nickname_takes_no_parts() -> None:
     """S0-04: `-n` is exact."""
     with pytest.raises(UnknownName, match="there is no nickname 'tal'") as caught:

@@ -5,7 +5,7 @@ from modelctl.render.answer import body
 from modelctl.session import Session
 from modeld.errors import ErrorCode, Usage, exit_status
 from modeld.wire.common import Selector
-from modeld.wire.routing import AskRoute, AskSuits, Routed, Suits
+from modeld.wire.routing import MAX_TEXT_LETTERS, AskRoute, AskSuits, Routed, Suits
 
 
 def route(session: Session) -> int:
@@ -13,8 +13,11 @@ def route(session: Session) -> int:
     if session.options.check:
         return _check(session)
     options = session.options
+    text = " ".join(options.text) if options.text else None
+    if text is not None and len(text) > MAX_TEXT_LETTERS:
+        raise Usage(f"TEXT has {len(text)} letters", hint=f"at most {MAX_TEXT_LETTERS} are taken")
     request = AskRoute(
-        text=" ".join(options.text) if options.text else None,
+        text=text,
         profile=options.profile,
         capabilities=options.capability,
         explain=options.explain,

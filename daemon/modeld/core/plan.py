@@ -24,6 +24,7 @@ from msgspec import Struct
 from modeld.core.entities import Origin, Server, ServerState
 from modeld.core.fit import Budget, gigabytes
 from modeld.errors import Busy, DoesNotFit, ModeldError, Pinned, TooManyLoaded
+from modeld.units import GIB
 
 LEAVING = frozenset({ServerState.DRAINING, ServerState.STOPPING, ServerState.KILLING})
 """On their way out: their memory comes back without anybody deciding it again."""
@@ -210,14 +211,21 @@ def _shortage(want: Want, room: _Room) -> ModeldError | None:
     return None
 
 
+def _short(need: int, have: int) -> str:
+    """Return both in the words of S4-01; finer where they would look the same."""
+    told = gigabytes(need), gigabytes(have)
+    if told[0] == told[1]:
+        told = f"{need / GIB:.3f}GB", f"{have / GIB:.3f}GB"
+    return f"need {told[0]}, have {told[1]}"
+
+
 def _lack(want: Want, room: _Room) -> DoesNotFit | None:
     """Return which memory is short, in the words of S4-01; None when none is."""
     hint = f"modelctl load --force {want.name} unloads the least recently used"
     available = max(0, room.memory_bytes)
     if want.need_bytes > available:
         return DoesNotFit(
-            f"Insufficient RAM: need {gigabytes(want.need_bytes)}, "
-            f"have {gigabytes(available)} available",
+            f"Insufficient RAM: {_short(want.need_bytes, available)} available",
             hint=hint,
             need_bytes=want.need_bytes,
             available_bytes=available,
@@ -229,8 +237,7 @@ def _lack(want: Want, room: _Room) -> DoesNotFit | None:
         free = max(0, room_bytes)
         if need > free:
             return DoesNotFit(
-                f"Insufficient VRAM: need {gigabytes(need)}, "
-                f"have {gigabytes(free)} available on GPU {index}",
+                f"Insufficient VRAM: {_short(need, free)} available on GPU {index}",
                 hint=hint,
                 need_bytes=need,
                 available_bytes=free,
@@ -284,6 +291,10 @@ def _why_not(
             retry_after_s=1,
         )
     if _problem(want, [each for each in left if each not in waiting], budget) is None:
-        names = ", ".join(each.record.model_name for each in waiting if each not in unpinned)
-        return Pinned(f"{problem.message}; {names} is pinned", hint="unpin it, or --force-pinned")
+        pinned = [each.record.model_name for each in waiting if each not in unpinned]
+        are, them = ("is", "it") if len(pinned) == 1 else ("are", "one")
+        return Pinned(
+            f"{problem.message}; {', '.join(pinned)} {are} pinned",
+            hint=f"unpin {them}, or --force-pinned",
+        )
     return problem

@@ -235,7 +235,10 @@ def _unknown(pattern: str, models: Mapping[str, Model], state: State) -> Unknown
     names = chain(state.slots, state.nicknames, (model.name for model in models.values()))
     known = {name.casefold(): name for name in islice(names, MAX_NAMES_COMPARED)}
     close = get_close_matches(pattern.casefold(), known, n=1)
-    hint = "modelctl list shows what there is"
+    there = sorted(model.name for model in models.values())
+    more = len(there) - MAX_CANDIDATES_SHOWN
+    shown = ", ".join(there[:MAX_CANDIDATES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    hint = f"Available models: {shown or 'none'} (modelctl list)"
     if close:
         hint = f"did you mean '{known[close[0]]}'? {hint}"
     return UnknownModel(f"Model '{pattern}' not found.", hint=hint, model=pattern)

@@ -6,7 +6,8 @@ from msgspec import Meta, Struct
 
 from modeld.wire.common import Selector, Word
 
-Text = Annotated[str, Meta(max_length=256 * 1024)]
+MAX_TEXT_LETTERS = 256 * 1024
+Text = Annotated[str, Meta(max_length=MAX_TEXT_LETTERS)]
 """What a request would say last."""
 
 

@@ -8,6 +8,7 @@ from modelctl.render.routing import routed_text, suits_text
 from modelctl.render.screen import Screen
 from modeld.wire.common import Selector
 from modeld.wire.routing import (
+    MAX_TEXT_LETTERS,
     AskRoute,
     AskSuits,
     ProfileVerdict,
@@ -80,6 +81,17 @@ def test_route_asks_what_was_typed(
 
     assert modelctl("route", *words).status == 0
     assert daemon.requests == [request_]
+
+
+def test_route_says_how_long_a_text_may_be(modelctl: Call) -> None:
+    """A pasted file is told in words, before anybody is asked."""
+    done = modelctl("route", "x" * (MAX_TEXT_LETTERS + 1))
+
+    assert done.status == 2
+    assert done.err.splitlines() == [
+        f"error: TEXT has {MAX_TEXT_LETTERS + 1} letters",
+        f"hint: at most {MAX_TEXT_LETTERS} are taken",
+    ]
 
 
 def test_route_prints_a_line_for_a_pipe_and_warns_beside_it(
