@@ -47,7 +47,7 @@ STAGE = $(WORK)/stage
 .PHONY: demo test lint bench soak package install uninstall wheel clean
 
 demo: $(STAMP)
-	@$(BIN)/python -m tests.demo && $(BIN)/python -m tests.demo_manager
+	@$(BIN)/python -m tests.demo
 
 test: $(STAMP)
 	@$(BIN)/python -m tests.run $(ARGS)

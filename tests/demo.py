@@ -2,14 +2,16 @@
 `make demo`: the main job, on a real llama.cpp, with the commands that a person would type.
 
 Everything happens in a temporary directory: models, state, sockets.  The user's own set-up,
-systemd and any running modeld are left alone.  Each step prints its command, runs it, and checks
-what came of it.  Exit status 0 when all checks passed, 1 when one failed.
+systemd and any running modeld are left alone.  Each step prints its command, runs it on a terminal
+of its own, and checks what came of it.  What a Python program does with modeld comes last, in
+`tests.demo_manager`.  Exit status 0 when all checks passed, 1 when one failed.
 """
 
 import contextlib
 import http.client
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,6 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import demo_manager
+from tests.support.terminal import Terminal
 from tests.support.tiny_gguf import write_model
 
 SENTENCES = {
@@ -26,10 +30,15 @@ SENTENCES = {
     "tiny-chat": "Hello , this is tiny-chat speaking through the gateway of modeld .",
     "tiny-code": "def answer() : return 42",
     "big-slow": "From the slow disk to an SSD : 28 megabytes speak .",
+    "giant": "Nobody hears me .",
 }
 BIG = "big-slow"
+GIANT = "giant"
+WISH = "Write a function that adds two numbers"
 BIN = Path(sys.executable).parent
 START_SECONDS = 20.0
+COMMAND_SECONDS = 120.0
+COLUMNS = 100
 
 
 class Demo:
@@ -48,7 +57,11 @@ class Demo:
             "XDG_CACHE_HOME": str(home / "cache"),
             "XDG_CONFIG_HOME": str(home / "config"),
             "PATH": f"{BIN}:{os.environ.get('PATH', '')}",
+            "TERM": "dumb",  # tables, and progress as lines
+            "LANG": "C.UTF-8",
         }
+        if not sys.stdout.isatty():
+            self.environment["NO_COLOR"] = "1"
         self.environment.pop("NOTIFY_SOCKET", None)
 
     def say(self, text: str) -> None:
@@ -65,32 +78,38 @@ class Demo:
 
     def run(self, *words: str, status: int = 0, shows: str = "") -> str:
         """Show and run one command; check its exit status and what it shows."""
-        print(f"$ {' '.join(words)}", flush=True)
-        done = subprocess.run(
-            words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=120, check=False,
-        )  # fmt: skip
-        print(done.stdout, end="", flush=True)
+        line = shlex.join(words)
+        print(f"$ {line}", flush=True)
+        with Terminal(words, self.environment, columns=COLUMNS) as terminal:
+            ended = terminal.wait(timeout_s=COMMAND_SECONDS)
+        text = terminal.text.replace("\r\n", "\n")
+        print(text, end="", flush=True)
         if status:
-            print(f"(exit {done.returncode})", flush=True)
-        self.check(f"{' '.join(words)} exits {status}", done.returncode == status)
+            print(f"(exit {ended})", flush=True)
+        self.check(f"{line} exits {status}", ended == status)
         if shows:
-            self.check(f"{' '.join(words)} shows {shows!r}", shows in done.stdout)
-        return done.stdout
+            self.check(f"{line} shows {shows!r}", shows in text)
+        return text
 
-    def chat(self, model: str, sentence: str) -> None:
+    def chat(
+        self, model: str, sentence: str, *, message: str = "Who are you?", route: str = "explicit"
+    ) -> None:
         """Ask a model through the gateway, and check by its sentence which one answered."""
-        body = {"model": model, "messages": [{"role": "user", "content": "Who are you?"}]}
+        body = {"model": model, "messages": [{"role": "user", "content": message}]}
         url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
         print(f"$ curl {url} -H 'Content-Type: application/json' -d '{json.dumps(body)}'")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Content-Type": "application/json"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        answer = json.loads(connection.getresponse().read())
+        response = connection.getresponse()
+        name, found = (response.getheader(f"X-Modeld-{key}") for key in ("Model", "Route"))
+        answer = json.loads(response.read())
         connection.close()
         said = answer.get("choices", [{}])[0].get("message", {}).get("content", str(answer)).strip()
-        print(f"{model} says: {said}", flush=True)
+        why = "" if found == "explicit" else f" (X-Modeld-Route: {found})"
+        print(f"{name}{why} says: {said}", flush=True)
         self.check(f"{model} answers with its own sentence", said == sentence)
+        self.check(f"{model} is found by {route}", found == route)
 
     def watch_copy(self, model: str) -> None:
         """Look at a copy until it is published."""
@@ -102,7 +121,7 @@ class Demo:
         self.check("the copy could be watched", "%" in seen)
         self.check("the copy is published", (self.models / f"{model}.gguf").exists())
         while time.monotonic() < end:  # the catalogue follows within a moment
-            words = [BIN / "modelctl", "show", model, "--json"]
+            words = (str(BIN / "modelctl"), "show", model, "--json")
             shown = subprocess.run(words, env=self.environment, capture_output=True, check=False)
             if len(json.loads(shown.stdout).get("locations", ())) == 2:
                 break
@@ -159,7 +178,7 @@ def wait_for_socket(path: Path, process: "subprocess.Popen[bytes]", log: Path) -
 
 def play(demo: Demo) -> None:
     """Show the main job."""
-    demo.say("three tiny models and a larger one on a slow disk, each with its own sentence")
+    demo.say("four tiny models and a larger one on a slow disk, each with its own sentence")
     demo.run("modelctl", "list", shows="tiny-tool")
     demo.say("names: a nickname, and the global slot 'tool'")
     demo.run("modelctl", "nick", "set", "tiny-chat", "helper", shows="helper")
@@ -184,8 +203,21 @@ def play(demo: Demo) -> None:
     demo.watch_copy(BIG)
     demo.run("modelctl", "list", BIG, shows="ssd")
     demo.chat(BIG, SENTENCES[BIG])
+
+
+def play_choices(demo: Demo) -> None:
+    """Show what modeld decides by itself, why, and what it cost."""
+    demo.say("a program names no model: its words choose one, and the answer says why")
+    demo.run("modelctl", "config", "set", "routing.roles.code", "tiny-code", shows="tiny-code")
+    demo.run("modelctl", "route", WISH, shows="tiny-code")
+    demo.chat("auto", SENTENCES["tiny-code"], message=WISH, route="heuristic:code")
+    demo.say("what does not fit is refused, with the sum: here one that is said to need 9,000 GB")
+    demo.run("modelctl", "config", "set", f"models.entries.{GIANT}.memory_gb", "9000")
+    demo.run("modelctl", "can-load", GIANT, status=1, shows="Insufficient RAM: need 9000.0GB")
+    demo.say("what it all cost")
+    demo.run("modelctl", "stats", shows="tiny-code")
     demo.say("and everything can be unloaded")
-    demo.run("modelctl", "unload", "--all", shows=BIG)
+    demo.run("modelctl", "unload", "--all", shows="tiny-code")
     left = demo.run("modelctl", "ps", "--json")
     demo.check("nothing is loaded any more", json.loads(left)["servers"] == [])
 
@@ -204,10 +236,13 @@ def main() -> int:
             write_model(path, sentence=sentence, name=name, pad_ff=padding)
         with daemon(demo) as process:
             play(demo)
+            play_choices(demo)
             print("$ kill %1")
         demo.check("modeld ends with status 0", process.returncode == 0)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+    passed, failed = demo_manager.run()
+    demo.passed, demo.failed = demo.passed + passed, demo.failed + failed
     if demo.failed:
         print(f"\ndemo: {demo.failed} of {demo.passed + demo.failed} checks FAILED")
         return 1

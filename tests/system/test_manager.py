@@ -21,7 +21,7 @@ def manager_of(daemon: Daemon) -> ModelManager:
 
 def test_demonstration_passes_all_of_its_checks(capsys: pytest.CaptureFixture[str]) -> None:
     """S4-18, S4-23: load, limit, force, clean-up and status, in these figures."""
-    assert demo_manager.main() == 0
+    assert demo_manager.run() == (18, 0)
 
     shown = capsys.readouterr().out
     assert "Unloaded llama3.2-1b to make room" in shown
