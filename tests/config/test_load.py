@@ -440,8 +440,8 @@ def test_unknown_profiles_are_told_with_the_known_ones() -> None:
     known = "there is no such profile: there are fast, general, code, creative"
 
     assert _mistakes(text) == [
-        f"/etc/1.toml:2: routing.overrides.fsat = {known}",
-        f"/etc/1.toml:4: routing.options.cod = {known}",
+        f"/etc/1.toml:2: routing.overrides.fsat: {known}",
+        f"/etc/1.toml:4: routing.options.cod: {known}",
     ]
 
 
@@ -455,9 +455,19 @@ def test_bad_expression_is_told_with_its_rule_and_position() -> None:
     assert mistakes[0].startswith('/etc/1.toml:5: routing.rules[2].pattern = "ab(c": missing )')
     assert " at letter " in mistakes[0]
     assert mistakes[1] == (
-        "/etc/1.toml:6: routing.rules[2].model = expected the name of a model, or a role"
+        '/etc/1.toml:6: routing.rules[2].model = "": expected the name of a model, or a role'
     )
     assert mistakes[2].startswith("/etc/1.toml:8: routing.rules[3].pattern")
+
+
+def test_bad_expression_is_told_beside_a_rule_of_the_wrong_shape() -> None:
+    """All mistakes at once: the second is not found out only after the first is mended."""
+    text = '[[routing.rules]]\nmodel = "x"\n[[routing.rules]]\npattern = "("\nmodel = "x"\n'
+    mistakes = _mistakes(text)
+
+    assert "routing.rules[1].pattern is missing" in mistakes[0]
+    assert mistakes[1].startswith('/etc/1.toml:4: routing.rules[2].pattern = "(": missing )')
+    assert len(mistakes) == 2
 
 
 @pytest.mark.parametrize("text", ["10m", "90", "1h30m", "0", "-1", "-1m", ""])
@@ -471,7 +481,7 @@ def test_time_to_stay_that_is_none_is_refused(text: str) -> None:
     """Or the model would go, or stay, without anybody knowing why."""
     mistakes = _mistakes(f'models.entries.a.keep_alive = "{text}"')
 
-    assert mistakes[0].startswith("/etc/1.toml:1: models.entries.a.keep_alive = ")
+    assert mistakes[0].startswith("/etc/1.toml:1: models.entries.a.keep_alive: ")
     assert "is no duration" in mistakes[0]
 
 

@@ -36,6 +36,12 @@ class Mistake(Struct, frozen=True):
 
     key: str
     what: str
+    has_value: bool = True
+    """Whether `what` begins with the value."""
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        return f"{self.key} = {self.what}" if self.has_value else f"{self.key}: {self.what}"
 
 
 def expand(path: str, home: str) -> str:
@@ -96,15 +102,20 @@ def _routing(routing: Routing) -> Iterator[Mistake]:
         for key in keys:
             if key not in PROFILES:
                 what = f"there is no such profile: there are {', '.join(PROFILES)}"
-                yield Mistake(dotted(("routing", table, key)), what)
-    for number, rule in enumerate(routing.rules, 1):
+                yield Mistake(dotted(("routing", table, key)), what, has_value=False)
+    yield from rule_mistakes([(rule.pattern, rule.model) for rule in routing.rules])
+
+
+def rule_mistakes(rules: Sequence[tuple[str | None, str | None]]) -> Iterator[Mistake]:
+    """Yield what is wrong with each rule by itself: its pattern and its model, where they stand."""
+    for number, (pattern, model) in enumerate(rules, 1):
         above = ("routing", "rules", number)
         try:
-            compiled(rule.pattern)
+            compiled(pattern or "")
         except ValueError as error:
-            yield Mistake(dotted((*above, "pattern")), f"{as_toml(rule.pattern)}: {error}")
-        if not rule.model:
-            yield Mistake(dotted((*above, "model")), "expected the name of a model, or a role")
+            yield Mistake(dotted((*above, "pattern")), f"{as_toml(pattern)}: {error}")
+        if model == "":
+            yield Mistake(dotted((*above, "model")), '"": expected the name of a model, or a role')
 
 
 def _stay(name: str, entry: Entry) -> Iterator[Mistake]:
@@ -112,7 +123,8 @@ def _stay(name: str, entry: Entry) -> Iterator[Mistake]:
         if entry.keep_alive:
             parse_keep_alive(entry.keep_alive)
     except ValueError as error:
-        yield Mistake(dotted(("models", "entries", name, "keep_alive")), str(error))
+        key = dotted(("models", "entries", name, "keep_alive"))
+        yield Mistake(key, str(error), has_value=False)
 
 
 def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
@@ -125,9 +137,10 @@ def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
             for part in variant.split(":", 1):
                 check_name(part)
         except Usage as error:
-            yield Mistake(dotted(key), f"{error.message}; {error.hint}")
+            yield Mistake(dotted(key), f"{error.message}; {error.hint}", has_value=False)
         if variant.startswith(_PROFILE):
-            yield Mistake(dotted(key), f"'{_PROFILE}...' asks modeld to choose a model")
+            what = f"'{_PROFILE}...' asks modeld to choose a model"
+            yield Mistake(dotted(key), what, has_value=False)
     for place, rewrite in rewrites.items():
         for field in ESSENTIAL.intersection(rewrite.strip):
             yield Mistake(

@@ -63,6 +63,18 @@ class Layer(Struct, frozen=True):
         return self.name
 
 
+class Spoiled(Struct, frozen=True):
+    """
+    A list of tables that does not count since something in it is wrong.
+
+    What is left of it is kept, so that what else is wrong there can be told in the same breath.
+    """
+
+    path: Path
+    tables: list[dict[str, Any]]
+    origins: dict[str, str]
+
+
 class Gathering:
     """Layers laid over each other: the values that hold, where each is from, and what is wrong."""
 
@@ -70,6 +82,7 @@ class Gathering:
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
         self.problems: list[str] = []
+        self.spoiled: list[Spoiled] = []
 
     def add(self, layer: Layer) -> None:
         """Lay a layer over those before it."""
@@ -179,7 +192,11 @@ class Gathering:
         tables = [
             self._section(layer, table, one, (*path, number)) for number, one in enumerate(value, 1)
         ]
-        return [tables] if len(self.problems) == before else []
+        if len(self.problems) == before:
+            return [tables]
+        origins = {dotted(one): layer.where(one) for one in _places(tables, path)}
+        self.spoiled.append(Spoiled(path, tables, origins))
+        return []
 
     def _open(self, layer: Layer, path: Path, kind: object, values: object) -> dict[str, Any]:
         """Return the valid part of a table whose keys are the user's."""

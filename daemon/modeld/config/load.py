@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from modeld.config.aliases import notes
-from modeld.config.check import expand, mistakes
+from modeld.config.check import expand, mistakes, rule_mistakes
 from modeld.config.fields import as_toml
 from modeld.config.layers import Gathering, Source, dotted
 from modeld.config.lines import Path
@@ -114,9 +114,13 @@ def load(
     found.add_overrides(overrides)
     config = _with_preset(msgspec.convert(found.values, Config), found.origins)
     problems = found.problems + [
-        f"{_origin(found.origins, each.key)}: {each.key} = {each.what}"
+        f"{_origin(found.origins, each.key)}: {each}"
         for each in mistakes(config, environment.get("HOME", ""))
     ]
+    for spoiled in found.spoiled:
+        if spoiled.path == ("routing", "rules"):
+            rules = [(one.get("pattern"), one.get("model")) for one in spoiled.tables]
+            problems += [f"{spoiled.origins[each.key]}: {each}" for each in rule_mistakes(rules)]
     if problems:
         raise _invalid(list(dict.fromkeys(problems)))
     return Loaded(config=config, origins=found.origins, notes=notes(environment))
