@@ -70,7 +70,7 @@ def test_demand_reads_devices(arguments: tuple[str, ...], devices: object) -> No
 
 
 @pytest.mark.parametrize(
-    "bad", [("-ctk", "q9"), ("-ub", "many"), ("-np",), ("-ngl", "-3"), ("-c",)]
+    "bad", [("-ctk", "q9"), ("-ub", "many"), ("-np",), ("-ngl", "-3"), ("-c",), ("-np", "9" * 5000)]
 )
 def test_demand_takes_what_makes_no_sense_for_not_said(bad: tuple[str, ...]) -> None:
     """What may be passed on is decided elsewhere; this must not fall over it."""

@@ -426,6 +426,15 @@ HOSTILE = {
     ),
     "long tensor name": (file((), [tensor("t" * (MAX_KEY_BYTES + 1))], 128), "a tensor name of"),
     "tensor name beyond 64 bits": (file((), [u64(2**64 - 1) + bytes(32)], 128), "a tensor name"),
+    "layers beyond all sense": (
+        file(
+            [
+                pair("general.architecture", STRING, string("llama")),
+                pair("llama.block_count", U32, u32(2**31)),
+            ]
+        ),
+        "claims 2147483648 layers",
+    ),
     "shard beyond its set": (
         file([pair("split.count", U16, b"\2\0"), pair("split.no", U16, b"\2\0")]),
         "shard 2 of 2",

@@ -189,3 +189,18 @@ def test_hybrids_whose_other_layers_are_neither_keep_nothing_there() -> None:
     state = 4 * 4 * (3 * 512 + 64 * 512)
 
     assert layers_bytes(header, settings()) == [state, 4096 * 2 * 96 * 2, 0, state]
+
+
+def test_hybrid_whose_list_is_shorter_than_its_layers_is_no_mistake() -> None:
+    """Such a file would end modeld at every look at the disks."""
+    header = replace(FULL, architecture="lfm2", kv_heads=(0, 2), feed_forwards=(0, 512))
+
+    assert len(layers_bytes(header, settings())) == header.layers
+
+
+def test_senseless_header_has_a_size_that_still_can_be_told() -> None:
+    """Messages have whole numbers of 64 bits: who asked would be told of a bug."""
+    header = replace(FULL, key_length=2**40, embedding=2**40, kv_heads=(2**40,))
+    demand = read_demand((), None, 2**40)
+
+    assert sum(layers_bytes(header, demand.cache)) + compute_bytes(header, demand) < 2**60

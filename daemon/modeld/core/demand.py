@@ -19,6 +19,8 @@ AUTOMATIC_SLOTS = 4
 BATCH_TOKENS, MICRO_BATCH_TOKENS = 2048, 512
 """llama.cpp's defaults of `--batch-size` and `--ubatch-size`."""
 ALL_LAYERS = 1_000_000
+MOST_DIGITS = 12
+"""Of a number in an argument.  Python refuses to read more than 4300, and nobody means them."""
 
 # fmt: off
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -131,9 +133,14 @@ def read_demand(asked: Sequence[str], binary: Binary | None, context_tokens: int
     )
 
 
+def whole_number(text: str) -> int | None:
+    """Return the number that an argument says; None for none, and for one that makes no sense."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
+
+
 def _number(said: Mapping[str, str], name: str, default: int) -> int:
-    text = said.get(name, "")
-    return int(text) if text.isdecimal() else default
+    number = whole_number(said.get(name, ""))
+    return default if number is None else number
 
 
 def _kind(said: Mapping[str, str], name: str) -> str:
@@ -146,7 +153,7 @@ def _gpu_layers(said: Mapping[str, str]) -> int | None:
     text = said.get("gpu_layers", "auto")
     if text == "all":
         return ALL_LAYERS
-    return int(text) if text.isdecimal() else None
+    return whole_number(text)
 
 
 def _devices(said: Mapping[str, str]) -> tuple[int, ...] | None:
@@ -158,4 +165,5 @@ def _devices(said: Mapping[str, str]) -> tuple[int, ...] | None:
         return None
     digits = (name.strip().lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
               for name in names.split(","))  # fmt: skip
-    return tuple(int(index) for index in digits if index.isdecimal())
+    found = (whole_number(index) for index in digits)
+    return tuple(index for index in found if index is not None)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from modeld.core.demand import Demand
 from modeld.core.entities import Header, Model, Server, ServerState
-from modeld.core.kv import has_cache, layers_bytes, window_cells, window_tokens
+from modeld.core.kv import MOST_BYTES, has_cache, layers_bytes, window_cells, window_tokens
 from modeld.core.placement import Load, place
 from modeld.core.shapes import Measurement
 from modeld.units import format_bytes
@@ -121,7 +121,7 @@ def compute_bytes(header: Header, demand: Demand) -> int:
     experts = header.experts_used * (FEED_FORWARDS * header.expert_feed_forward + header.embedding)
     feed_forward = max(dense, experts) + EMBEDDINGS * header.embedding
     widest = int(max(feed_forward, attention, recurrent))
-    return tokens * (masks + ACTIVATION_BYTES * widest)
+    return min(MOST_BYTES, tokens * (masks + ACTIVATION_BYTES * widest))
 
 
 def weights_and_rest(model: Model, known: Known) -> tuple[int, int]:

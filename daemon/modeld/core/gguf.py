@@ -245,6 +245,9 @@ def _header(fields: _Fields, tensors: _Tensors, count: int, extent_bytes: int) -
     heads = fields.number(f"{architecture}.attention.head_count")
     embedding = fields.number(f"{architecture}.embedding_length")
     feed_forwards = fields.varied(f"{architecture}.feed_forward_length")
+    layers = fields.number(f"{architecture}.block_count")
+    if layers > MAX_LAYERS:  # each is counted by itself
+        raise BadGguf(f"it claims {layers} layers; {MAX_LAYERS} are the most")
     # llama.cpp's default where the file does not say.
     head_length = embedding // heads if heads else 0
     shard_count = max(1, fields.number("split.count"))
@@ -259,7 +262,7 @@ def _header(fields: _Fields, tensors: _Tensors, count: int, extent_bytes: int) -
         parameters=tensors.parameters,
         quantisation=_quantisation(fields) or tensors.dominant,
         context_tokens=fields.number(f"{architecture}.context_length"),
-        layers=fields.number(f"{architecture}.block_count"),
+        layers=layers,
         embedding=embedding,
         feed_forward=max(feed_forwards, default=0),
         feed_forwards=feed_forwards if len(feed_forwards) > 1 else (),

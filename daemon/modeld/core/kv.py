@@ -16,6 +16,8 @@ from msgspec import Struct
 
 from modeld.core.entities import Header
 
+MOST_BYTES = 2**48
+"""256 TiB, which no machine has: so the sums of a senseless header still fit into 64 bits."""
 CELLS_STEP = 256
 """llama.cpp rounds contexts and windows up to whole steps of it."""
 STATE_ELEMENT_BYTES = 4
@@ -154,8 +156,7 @@ def is_recurrent(header: Header, layer: int) -> bool:
         interval = header.recurrence.attention_interval or EVERY_SO_MANY[architecture]
         return (layer + 1) % interval != 0
     if architecture in WITHOUT_HEADS:
-        without_feed_forward = not (header.feed_forwards and header.feed_forwards[layer])
-        return not heads_of(header, layer) and without_feed_forward
+        return not heads_of(header, layer) and not any(header.feed_forwards[layer : layer + 1])
     return False
 
 
@@ -190,7 +191,8 @@ def layers_bytes(header: Header, settings: CacheSettings) -> list[int]:
         if kind not in sizes:
             heads, windowed, cached, recurrent = kind
             cache = _cache_bytes(header, settings, heads, is_windowed=windowed)
-            sizes[kind] = cache * cached + _state_bytes(header, settings) * recurrent
+            state = _state_bytes(header, settings)
+            sizes[kind] = min(MOST_BYTES, cache * cached + state * recurrent)
         found.append(sizes[kind])
     return found
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from modeld.config.load import expand
 from modeld.config.schema import Config, Entry
-from modeld.core.demand import Demand, read_demand
+from modeld.core.demand import Demand, read_demand, whole_number
 from modeld.core.entities import Gpu, Machine, Model, State
 from modeld.core.fit import Budget, Known, Need, file_mark, need
 from modeld.core.holdings import CachePolicy, Speeds
@@ -125,8 +125,9 @@ def context_tokens(config: Config, model: Model, state: State, asked: Sequence[s
         flag, equals, value = asked[position].partition("=")
         if flag in CONTEXT_FLAGS:
             text = value if equals else "".join(asked[position + 1 : position + 2])
-            if text.isdecimal():
-                return int(text) or model.header.context_tokens
+            tokens = whole_number(text)
+            if tokens is not None:
+                return tokens or model.header.context_tokens
     wanted = entry(config, model, state).context_tokens or config.servers.context_tokens
     trained = model.header.context_tokens
     if not wanted:
