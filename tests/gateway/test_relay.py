@@ -458,6 +458,22 @@ def test_a_stream_shows_life_until_the_server_speaks() -> None:
     run(main)
 
 
+def test_what_the_engine_cannot_do_is_not_tried_again_by_clients() -> None:
+    """OpenAI's clients repeat every 5xx, for seconds, unless they are told not to."""
+
+    async def main() -> None:
+        async def script(_: Asked, answering: Answering) -> None:
+            await answering.json(b'{"error":{"code":501}}', b"501 Not Implemented")
+
+        async with ready() as (house, server):
+            server.script = script
+            reply = await house.ask()
+
+            assert (reply.status, reply.headers["x-should-retry"]) == (501, "false")
+
+    run(main)
+
+
 def test_a_request_that_is_no_stream_gets_its_status_after_the_load() -> None:
     """A 200 sent early could not be taken back."""
 

@@ -13,22 +13,24 @@ through the dialect's translator; nothing here reads it.
 
 import asyncio
 import logging
+from http import HTTPStatus
 
 from modeld.core.entities import Model
 from modeld.errors import Inactive, ServerFailed
 from modeld.gateway import lengths
 from modeld.gateway.accounts import Account, failure_of
 from modeld.gateway.destination import Destination, decide
-from modeld.gateway.http import Answer, Problem
+from modeld.gateway.http import Answer, Problem, header_line
 from modeld.gateway.patience import Client, Patience
 from modeld.gateway.shared import Relay
-from modeld.gateway.table import Call, Relayed, Row, Wanted, problem_of
+from modeld.gateway.table import NO_RETRY, Call, Relayed, Row, Wanted, problem_of
 from modeld.gateway.translation import SERVER_STREAM_TYPE, Collected, Instead, Translator
 from modeld.gateway.upstream import AnswerHead, Upstream
 from modeld.supervisor.door import Route
 
 _STREAM_HEADERS = b"Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
 _NOTHING = Wanted(model="", is_stream=False, path="", body=b"")
+_NO_RETRY_LINE = header_line(NO_RETRY[0].encode(), NO_RETRY[1].encode())
 _log = logging.getLogger("modeld.gateway")
 
 
@@ -289,6 +291,8 @@ class Exchange:
         if self._translator is not None:
             return self._stream_head()
         headers = self._headers + (_STREAM_HEADERS if is_stream else b"")
+        if head.status == HTTPStatus.NOT_IMPLEMENTED:  # OpenAI's clients retry every 5xx
+            headers += _NO_RETRY_LINE
         return writer.start(head.status, head.content_type, head.length, headers)
 
     def _collect(self, collected: Collected, body: bytes, is_last: bool) -> None:
