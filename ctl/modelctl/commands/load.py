@@ -222,7 +222,7 @@ def unload(session: Session) -> int:
     elif session.quiet:
         session.print("".join(f"{model}\n" for model in reply.models))
     else:
-        session.print(view.unloaded_text(reply, session.screen))
+        session.print(view.unloaded_text(reply, session.screen, idle=options.idle))
     return 0
 
 

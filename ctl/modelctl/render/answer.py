@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of every JSON shape; it grows only when a key changes its meaning or goes."""
 HOT_DAYS = 7.0
+_EMBEDDED = "/modeld/embedded.py"
 
 # Symbol, word and colour of each state of a server.
 _STATES: dict[str, tuple[str, str, Style]] = {
@@ -75,6 +76,11 @@ def labelled(label: str, style: Style, text: str, screen: Screen) -> str:
     cleaned = spell(clean(text, keep="\n"), screen)
     indent = "\n" + " " * (len(label) + 2)
     return f"{paint(f'{label}:', style, screen)} {cleaned.replace(chr(10), indent)}\n"
+
+
+def engine_text(command: str) -> str:
+    """Return which llama-server is used; the embedded one by its name, not by Python's."""
+    return "the embedded one" if command.endswith(_EMBEDDED) else command
 
 
 def state_cell(state: str, *, fraction: float = 0.0, pinned: bool = False) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from modelctl.render.answer import engine_text
 from modelctl.render.screen import Screen, Style, clean, mark, paint
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def version_text(own: str, protocol: int, reply: VersionReport | None, screen: S
     if reply is None:
         lines.append(paint("modeld is not running", "warning", screen))
     else:
-        engine = f"{reply.engine} {reply.engine_version}".strip() or "no llama-server found"
+        engine = f"{engine_text(reply.engine)} {reply.engine_version}".strip() or "not found"
         lines.append(
             f"modeld {clean(reply.version)} (protocol {reply.protocol}, Python {reply.python})"
         )

@@ -74,13 +74,15 @@ def planned_text(reply: Planned, screen: Screen, *, verbose: bool) -> str:
     return text
 
 
-def unloaded_text(reply: Unloaded, screen: Screen) -> str:
+def unloaded_text(reply: Unloaded, screen: Screen, *, idle: bool = False) -> str:
     """Return which models are gone, and which stayed."""
     dot = mark("○", "success", screen)
     freed = f", {format_bytes(reply.freed_bytes)} freed" if reply.freed_bytes else ""
     lines = [f"{dot}unloaded {clean(model)}" for model in reply.models]
     if not reply.models:
-        lines = ["nothing was loaded" if not reply.kept else "nothing was unloaded"]
+        lines = ["nothing was unloaded" if reply.kept else "nothing was loaded"]
+        if idle:
+            lines = ["nothing has been idle for longer than its time"]
     lines[-1] += freed
     lines += [f"  kept {clean(model)}, which is pinned" for model in reply.kept]
     return "".join(f"{line}\n" for line in lines)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelctl.render.answer import (
     HOT_DAYS,
     ago,
+    engine_text,
     names,
     need_text,
     parameters,
@@ -59,7 +60,6 @@ _VRAM = (Column("VRAM", right=True),)
 """Of all GPUs together; only where a server is on one."""
 _MORE_LIST = (Column("STATE"), Column("FILE"))
 _MORE_PS = (Column("UP", right=True), Column("SERVER"), Column("SOCKET"))
-_EMBEDDED = "/modeld/embedded.py"
 
 
 def list_text(reply: Models, screen: Screen, *, now: float, verbose: bool) -> str:
@@ -212,7 +212,7 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
         f"modeld {reply.version}  pid {reply.pid}  up {format_duration(reply.up_seconds)}",
         f"  gateway  {', '.join(f'http://{one}' for one in reply.gateway) or 'off'}"
         + (", with a key" if reply.key_file else ""),
-        f"  engine   {_engine(reply.binary)}",
+        f"  engine   {engine_text(reply.binary) or 'none found'}",
         f"  version  {reply.binary_version or 'unknown'}, started by {starter}",
         f"  disks    {_disks(reply)}",
         *(f"  copying  {clean(sentence.removeprefix('copy '))}" for sentence in reply.copying),
@@ -222,11 +222,6 @@ def status_text(reply: StatusReport, screen: Screen) -> str:
     ]
     dot = mark("●", "warning" if reply.saved else "success", screen)
     return dot + "".join(f"{spell(clean(line), screen)}\n" for line in lines)
-
-
-def _engine(command: str) -> str:
-    """Return which llama-server is used; the embedded one by its name, not by Python's."""
-    return "the embedded one" if command.endswith(_EMBEDDED) else command or "none found"
 
 
 def _disks(reply: StatusReport) -> str:

@@ -118,7 +118,13 @@ COMMANDS: tuple[Command, ...] = (
         arguments=(Argument("SCENARIO", "a name, a pattern, a list of times, or a file", "?"),),
         options=(
             Option(("--history",), "all uses that modeld remembers, on an empty SSD"),
-            Option(("--policy",), "by which rules", "POLICY", choices=("documented", "gain")),
+            Option(
+                ("--policy",),
+                "by which rules",
+                "POLICY",
+                choices=("documented", "gain"),
+                default="the scenario's, or cache.policy",
+            ),
             Option(
                 ("--what-if",), "with another setting of the policy", "KEY=VALUE", repeated=True
             ),
@@ -126,6 +132,7 @@ COMMANDS: tuple[Command, ...] = (
                 ("--ssd-free", "--sim-ssd-free"),
                 "the room on the SSD",
                 "SIZE",
+                default="the scenario's",
                 key="ssd_free",
                 kind="size",
             ),

@@ -18,6 +18,7 @@ COMMANDS: tuple[Command, ...] = (
                 "the kind of work",
                 "NAME",
                 choices=("fast", "general", "code", "creative"),
+                default="routing.default_profile",
             ),
             Option(("--check",), "tell whether this model suits", "MODEL"),
             Option(

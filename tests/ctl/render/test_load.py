@@ -107,6 +107,8 @@ def test_unloaded_names_what_is_gone_and_what_stayed() -> None:
         "unloaded a\nunloaded b, 1.0 GB freed\n  kept p, which is pinned\n"
     )
     assert unloaded_text(Unloaded(models=()), PIPE) == "nothing was loaded\n"
+    idle = unloaded_text(Unloaded(models=()), PIPE, idle=True)
+    assert idle == "nothing has been idle for longer than its time\n"
     assert unloaded_text(Unloaded(models=(), kept=("p",)), PIPE) == (
         "nothing was unloaded\n  kept p, which is pinned\n"
     )

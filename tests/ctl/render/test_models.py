@@ -104,6 +104,14 @@ def status(**changes: object) -> StatusReport:
     return StatusReport(**fields)  # type: ignore[arg-type]
 
 
+def test_status_calls_the_embedded_engine_by_its_name() -> None:
+    """Its command line is long, and nobody types it."""
+    command = "/usr/bin/python3 -P /usr/lib/modeld/modeld/embedded.py"
+
+    assert "  engine   the embedded one\n" in status_text(status(binary=command), PIPE)
+    assert "  engine   /usr/bin/llama-server\n" in status_text(status(), PIPE)
+
+
 def test_status_says_that_the_gateway_wants_a_key() -> None:
     """Whoever gets 401 looks here first."""
     locked = status_text(status(key_file="/home/u/keys"), PIPE)
