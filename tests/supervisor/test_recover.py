@@ -1,10 +1,11 @@
 """`supervisor.recover`: what a starting daemon finds."""
 
+import asyncio
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from modeld.core.entities import Exit, Found, Process, ServerState, State
+from modeld.core.entities import Exit, Found, Origin, Process, ServerState, State
 from modeld.core.events import LoadAsked, ServerReady
 from modeld.supervisor.ports import Loaded
 from tests.core.test_plan import server
@@ -100,3 +101,24 @@ async def test_repairs_of_the_state_are_told() -> None:
     await machine.start("tool")
 
     assert ("state-repaired", "stats.json was damaged") in machine.journal.events
+
+
+@asynchronous
+async def test_adopted_server_that_runs_out_of_memory_is_tried_again_with_its_need() -> None:
+    """Else the second try books no memory and has no port: both limits would be passed by."""
+    machine = FakeMachine()
+    tool, other = left("tool", ALIVE), left("other", ALIVE)
+    tool = replace(tool, record=replace(tool.record, port=9001))
+    machine.servers.left = [tool, other]
+    machine.emit(ServerReady(server_id=other.record.server_id))
+    start = asyncio.create_task(machine.start("tool", "other"))
+    await machine.settle()
+    machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    await machine.settle()
+    await machine.ends(tool.record.server_id, Exit(how="oom-kill"))
+    await machine.stops_all()
+
+    again = machine.servers.started[-1]
+    await start
+    assert (again.model_id, again.port) == ("tool", 9001)
+    assert again.need_bytes == tool.record.need_bytes

@@ -244,7 +244,13 @@ class Loads:
         if job is None:  # adopted while it loads
             record = server.record
             job = Job(
-                want=Want(model_id=record.model_id, name=record.model_name, need_bytes=0),
+                want=Want(
+                    model_id=record.model_id,
+                    name=record.model_name,
+                    need_bytes=record.need_bytes,
+                    need_gpu_bytes=record.need_gpu_bytes,
+                    port=record.port,
+                ),
                 arguments=record.arguments,
                 one_off=record.one_off,
                 begun_at=world.ports.clock.monotonic(),
