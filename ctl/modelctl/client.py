@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Reply = TypeVar("Reply", bound=Struct)
 
 PATIENCE_S = 10.0
+MAX_HANG_UPS = 2
+"""So often may whoever listens hang up before it has said anything."""
 """How long a daemon that went away may take to come back; systemd restarts it within two."""
 GRACE_S = 0.5
 """Added to the deadline, so that modeld's own account of a timeout comes first."""
@@ -353,6 +355,8 @@ class _Link:
         """[monotonic s] Infinite while the connection stands."""
         self.established = False
         """Whether it ever stood."""
+        self._hung_up = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        self._patience = MAX_HANG_UPS
 
     def update(self) -> bool:
         """
@@ -375,4 +379,9 @@ class _Link:
             return was_lost
         if not was_lost:
             self.lost_at = time.monotonic()
+        if event & self._hung_up and not self.established:
+            # A service manager may start modeld for every try, and in vain.
+            self._patience -= 1
+            if not self._patience:
+                raise _alien(self._path)
         return False

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import uvloop
@@ -33,7 +34,7 @@ from modeld.host.hardware import LocalHardware
 from modeld.host.journal import SystemJournal
 from modeld.host.keys import KeyFile, read_keys
 from modeld.host.limits import LimitsFile, read_limits
-from modeld.host.notify import ServiceManager, listen_fds
+from modeld.host.notify import ServiceManager, listen_fds, turn_away
 from modeld.host.probe import ServerProbe
 from modeld.host.scan import FileScanner
 from modeld.host.scenarios import ScenarioFolders
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint:  {error.hint}", file=sys.stderr)
+        if isinstance(error, ConfigInvalid):
+            turn_away(chain.from_iterable(listen_fds(os.environ, os.getpid()).values()))
         return error.status.exit_status
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

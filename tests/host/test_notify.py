@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeld.host.notify import ServiceManager, listen_fds, without_service_manager
+from modeld.host.notify import ServiceManager, listen_fds, turn_away, without_service_manager
 
 PID = str(os.getpid())
 
@@ -137,6 +137,23 @@ def test_listen_fds_are_found_by_name_and_not_inherited() -> None:
     )
 
     assert done.stdout == "{'rpc': [3], 'http': [4, 5]} False\n"
+
+
+def test_turn_away_hangs_up_on_all_who_wait_and_leaves_the_socket() -> None:
+    """Else the service manager starts a modeld that can't serve for the same clients again."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as busy,
+        socket.create_server(("127.0.0.1", 0)) as idle,
+    ):
+        waiting = [socket.create_connection(busy.getsockname(), 5) for _ in range(3)]
+        turn_away([busy.fileno(), idle.fileno()])
+
+        assert [one.recv(1) for one in waiting] == [b"", b"", b""]
+        with socket.create_connection(busy.getsockname(), 5):
+            busy.settimeout(5)
+            busy.accept()[0].close()
+        for one in waiting:
+            one.close()
 
 
 @pytest.mark.parametrize(

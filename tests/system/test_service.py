@@ -197,6 +197,24 @@ def test_socket_unit_starts_modeld_and_keeps_clients_over_restarts() -> None:
         assert (service.runtime / "rpc.sock").stat().st_ino == inode
 
 
+def test_mistake_in_the_configuration_does_not_lock_anybody_out() -> None:
+    """Clients that wait at the sockets must not have it started until systemd gives up."""
+    with a_service(sockets=True) as service:
+        valid = service.config.read_text()
+        service.config.write_text("load.replaces = 1\n")
+        systemctl("start", "modeld.socket", "modeld-http.socket")
+        for _ in range(3):
+            service.modelctl("list", status=76)
+        service.config.write_text(valid)
+        end = time.monotonic() + 5
+        while "active (running)" not in systemctl("status", "modeld", check=False):
+            assert time.monotonic() < end
+            systemctl("start", "modeld", check=False)  # one that fails may be under way
+
+        assert service.json("list")["ok"]
+        assert service.journal().count("load.replaces") <= 12
+
+
 def test_second_daemon_by_hand_is_refused(service: Service) -> None:
     """B5: one instance only."""
     import subprocess

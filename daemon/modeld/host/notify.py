@@ -5,15 +5,20 @@ Messages go through sdnotify; without `NOTIFY_SOCKET` every call does nothing.  
 be delivered is lost, since nothing of modeld may wait for its service manager.
 """
 
+import contextlib
 import os
+import select
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import sdnotify
 
 FIRST_DESCRIPTOR = 3
 """Where systemd puts the sockets that it listens on for a service."""
 MAX_STATUS_LETTERS = 256
+MAX_WAITING = 4096
+"""At one socket; more than any backlog holds."""
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LISTEN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES")
 
@@ -94,6 +99,25 @@ def listen_fds(environment: Mapping[str, str], pid: int) -> dict[str, list[int]]
         name = names[position] if position < len(names) else ""
         found.setdefault(name or "unknown", []).append(descriptor)
     return found
+
+
+def turn_away(descriptors: Iterable[int]) -> None:
+    """
+    Hang up on everybody who waits at listening sockets, which themselves stay as they are.
+
+    For a process that can't serve: as long as somebody waits, the service manager would start it
+    again, until it gives up and takes the sockets away.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    while ready := poll.poll(0):
+        for descriptor, _ in ready:
+            poll.unregister(descriptor)
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
+                listener.setblocking(False)
+                for _ in range(MAX_WAITING):
+                    listener.accept()[0].close()
 
 
 def _watchdog_seconds(environment: Mapping[str, str]) -> float:
