@@ -241,6 +241,8 @@ def _unknown_option(word: str, command: Command) -> Usage:
     hint = f"modelctl help {command.name}"
     if command.rest:
         hint = f"arguments for llama-server go after --:  modelctl {command.name} MODEL -- {word}"
+    elif word.removeprefix("-").replace(".", "").isdigit():
+        hint = f"a value that begins with - goes after --:  modelctl {command.name} ... -- {word}"
     return Usage(f"{command.name} has no option '{flag}'{guess}", hint=hint)
 
 

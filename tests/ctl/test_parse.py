@@ -211,3 +211,11 @@ def test_parse_refuses_whatever_it_does_not_understand(argv: list[str]) -> None:
     """Nothing that people type may end in a traceback."""
     with suppress(ModeldError):
         parse(argv)
+
+
+def test_value_that_looks_like_an_option_is_told_where_it_goes() -> None:
+    """`config set KEY -1` is what everybody types first."""
+    with pytest.raises(Usage) as caught:
+        parse(["config", "set", "models.idle_timeout_seconds", "-1"])
+
+    assert caught.value.hint.endswith("modelctl config set ... -- -1")

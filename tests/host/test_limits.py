@@ -36,3 +36,5 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     for name in ("fifo", ".", "bytes"):
         with pytest.raises(ConfigInvalid, match=r"models\.limits_file"):
             read_limits(str(tmp_path / name))
+    with pytest.raises(ConfigInvalid, match="bytes is no text"):
+        read_limits(str(tmp_path / "bytes"))

@@ -2,7 +2,18 @@
 
 import pytest
 
-from modeld.config.schema import Config, Entry, Memory, Models, Options, Roles, Routing, Rule
+from modeld.config.schema import (
+    Config,
+    Entry,
+    KeepAlive,
+    Memory,
+    Models,
+    Options,
+    Roles,
+    Routing,
+    Rule,
+    Servers,
+)
 from modeld.core.entities import Origin
 from modeld.core.events import (
     FolderChanged,
@@ -164,6 +175,32 @@ async def test_a_reload_warns_of_what_routing_names_and_is_not_there() -> None:
         "routing.overrides.code: there is no model 'gone' now",
         "models.default: there is no model 'nobody' now",
     )
+
+
+@asynchronous
+async def test_a_reload_warns_of_everything_else_that_has_no_effect_now() -> None:
+    """A name that is mistyped, and arguments with which nothing loads, would be silent."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    models = Models(
+        preload=("gone", "tool"),
+        entries={"tool": Entry(), "a b": Entry(arguments=("--tools", "all"))},
+    )
+    servers = Servers(arguments=("--temp", "1", "--bogus"))
+    config = Config(models=models, keep_alive=KeepAlive(models=("off",)), servers=servers)
+
+    reply = await reload(machine, config)
+
+    warnings = reply.warnings  # type: ignore[attr-defined]
+    *names, arguments, denied = warnings
+    assert names == [
+        "models.preload: there is no model 'gone' now",
+        "keep_alive.models: there is no model 'off' now",
+        "models.entries.\"a b\": there is no model 'a b' now",
+    ]
+    assert arguments.startswith("servers.arguments: this llama-server has no '--bogus' (")
+    assert denied.startswith("models.entries.\"a b\".arguments: '--tools' is not passed on")
+    assert set(warnings) <= set(views.status(machine.world, None).warnings)
 
 
 @asynchronous

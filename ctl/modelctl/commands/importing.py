@@ -81,7 +81,7 @@ def _read(kind: str, path: str) -> Imported:
     ).glean
     absolute = os.path.abspath(path)  # noqa: PTH100
     where = Place(os.path.dirname(absolute), os.path.basename(absolute))  # noqa: PTH119, PTH120
-    imported = format_(source.parse(place.read(path), path), where)
+    imported = format_(source.require_settings(source.parse(place.read(path), path), path), where)
     for also in imported.also:
         other = os.path.expanduser(also)  # noqa: PTH111
         if not os.path.isfile(other):  # noqa: PTH113

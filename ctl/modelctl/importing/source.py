@@ -57,9 +57,21 @@ def parse(text: str, name: str) -> Document:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise Usage(f"{name} is empty")
-    if name.endswith(".json") or text.lstrip()[0] in "{[" or text.lstrip().startswith("//"):
-        return _parse_json(text, name)
-    return _parse_yaml(text, name)
+    is_json = name.endswith(".json") or text.lstrip()[0] in "{["
+    is_json = is_json or text.lstrip().startswith("//")
+    return _parse_json(text, name) if is_json else _parse_yaml(text, name)
+
+
+def require_settings(document: Document, name: str) -> Document:
+    """
+    Return a document in which there may be settings.
+
+    Raises:
+        Usage: It is empty, or one value.
+    """
+    if isinstance(document.values, dict | list) and (document.values or document.troubles):
+        return document
+    raise Usage(f"{name} has no settings", hint="is it the right file?")
 
 
 def leaves(values: object, above: Path = ()) -> Iterator[tuple[Path, object]]:

@@ -44,5 +44,7 @@ def read_limits(path: str) -> tuple[Row, ...]:
         raise ConfigInvalid(f"models.limits_file: {path} is no file")
     try:
         return parse(path, Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"models.limits_file: {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid(f"models.limits_file: {path} is no text") from error
+    except OSError as error:
+        raise ConfigInvalid(f"models.limits_file: {path}: {error.strerror}") from error

@@ -100,11 +100,6 @@ def guide(
     )
 
 
-def missing(config: Config, index: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return what routing names and is not there now, one sentence each; it may come yet."""
-    return Router(settings(config), {}, index).warnings()
-
-
 def settings(config: Config) -> Settings:
     """Return the configuration of routing as the core has it."""
     routing = config.routing

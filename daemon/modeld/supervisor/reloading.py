@@ -13,7 +13,7 @@ from modeld.core.entities import Server, ServerState
 from modeld.core.events import ConfigRead
 from modeld.errors import ConfigInvalid
 from modeld.supervisor import settings
-from modeld.supervisor.guide import missing
+from modeld.supervisor.advice import advice
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.naming import naming
@@ -63,7 +63,7 @@ class Reloading:
                 changed=tuple(changed),
                 needs_restart=tuple(needs_restart(old, new)),
                 kept=kept,
-                warnings=(*names.problems, *missing(new, names.index)),
+                warnings=(*names.problems, *advice(world, new, names.index)),
             ),
         )
 

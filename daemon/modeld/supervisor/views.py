@@ -20,6 +20,7 @@ from modeld.core.fit import booked_bytes
 from modeld.core.names import nicknames_of, slots_of
 from modeld.core.stats import uses_within
 from modeld.supervisor import choosing, settings
+from modeld.supervisor.advice import advice
 from modeld.supervisor.copies import on_ssd
 from modeld.supervisor.idling import seconds_left, stay_of
 from modeld.supervisor.memory_views import gpu_rows
@@ -317,7 +318,7 @@ def _warnings(world: World) -> tuple[str, ...]:
         *world.naming.problems,
     ]
     if world.surveyed:  # before that, nothing is there
-        warnings += world.routes.guide.router.warnings()
+        warnings += advice(world, world.config, world.routes.index)
     if world.binary is not None and world.binary.problem:
         warnings.append(world.binary.problem)
     return tuple(warnings)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelctl.importing.source import dotted, leaves, parse
+from modelctl.importing.source import dotted, leaves, parse, require_settings
 from modeld.errors import Usage
 
 
@@ -98,6 +98,13 @@ def test_objects_of_python_stay_words() -> None:
     document = parse('a: !!python/object/apply:os.system ["true"]\n', "c.yaml")
 
     assert document.values == {"a": ["true"]}
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "42", "// only this\n{}", "a word", "[ ]"])
+def test_file_without_a_setting_is_refused(text: str) -> None:
+    """A script that names the wrong file must not be told that all went well."""
+    with pytest.raises(Usage, match="c has no settings"):
+        require_settings(parse(text, "c"), "c")
 
 
 @given(st.text(max_size=200))
