@@ -34,7 +34,10 @@ def take_files(world: World, event: FilesFound) -> None:
         for server in world.servers.values()
         if server.record.model_id not in catalog.models
     }
-    world.models, world.gone = {**catalog.models, **served}, frozenset(served)
+    models = {**catalog.models, **served}
+    if models != world.models:  # the very same ones need no new routes
+        world.models = models
+    world.gone = frozenset(served)
     world.file_problems = tuple(catalog.problems)
     world.folder_problems = event.problems
     world.scanning, world.surveyed = False, True

@@ -241,7 +241,7 @@ class Supervisor:
 
     def _on_files(self, event: ev.FilesFound) -> None:
         take_files(self.world, event)
-        self._publish(anew=True)
+        self._publish()
         self._take_deferred()
         self.cache.whereabouts.after_scan()
         self._surveyed.set()
@@ -384,9 +384,9 @@ class Supervisor:
         if not left:
             self.world.done = True
 
-    def _publish(self, *, anew: bool = False) -> None:
+    def _publish(self) -> None:
         """Publish new routes if anything that they show has changed."""
-        if self._publisher.publish(anew=anew):
+        if self._publisher.publish():
             # wakes everybody who waits now; whoever waits later waits for the next change
             self._changed.set()
             self._changed.clear()

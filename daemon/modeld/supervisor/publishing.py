@@ -3,7 +3,8 @@ The routes, published anew whenever something that they show has changed.
 
 Compared are values that the world replaces as wholes, and tuples look first whether they hold the
 very same: so a look costs next to nothing when nothing has changed.  The loop asks after every
-batch of events.
+batch of events.  What a model would be loaded with is computed anew only where something of it has
+changed: for thousands of models it would hold the loop up for longer than a token takes.
 """
 
 from modeld.core.entities import Model, Server
@@ -25,11 +26,15 @@ class Publisher:
         self._guided: tuple[object, ...] = ()
         self._shown: tuple[object, ...] = ()
         self._guide = Guide()
+        self._prospects: dict[str, tuple[object, Prospect]] = {}
+        """By model id, with what each was made of."""
+        self._common: object = None
+        """What all of them were made of besides."""
         self._stats: object = None
         self._stored: dict[str, tuple[str, ...]] = {}
 
-    def publish(self, *, anew: bool = False) -> bool:
-        """Publish new routes if they would differ, or `anew` in any case; return whether it did."""
+    def publish(self) -> bool:
+        """Publish new routes if they would differ; return whether it did."""
         world = self._world
         names = (
             world.models,
@@ -50,7 +55,7 @@ class Publisher:
             # no route shows them; whoever waits for a model is told when its load has failed
             tuple(job.want.model_id for job in world.jobs),
         )
-        is_named_anew = anew or self._names != names
+        is_named_anew = self._names != names
         is_guided_anew = is_named_anew or self._guided != guided
         if not is_guided_anew and self._shown == shown:
             return False
@@ -87,8 +92,27 @@ class Publisher:
 
     def _guide_anew(self) -> Guide:
         world = self._world
-        models = [(each, prospect(world, each)) for each in world.models.values()]
+        self._look_ahead()
+        models = [(each, self._prospects[key][1]) for key, each in world.models.items()]
         return guide(world.config, models, world.naming.index, world.limits)
+
+    def _look_ahead(self) -> None:
+        """Bring the prospects up to date, each where what it is made of has changed."""
+        world = self._world
+        budget = settings.budget(world.config, world.machine)
+        common = (world.config, budget, world.binary, len(world.told))
+        before = self._prospects if common == self._common else {}
+        self._common, self._prospects = common, {}
+        nicknames: dict[str, list[str]] = {}  # they choose a model's entry
+        for nickname, model_id in world.state.nicknames.items():
+            nicknames.setdefault(model_id, []).append(nickname)
+        for key, model in world.models.items():
+            stats = world.stats_of(key)
+            own = (model, stats.arguments, stats.measured, nicknames.get(key))
+            made_of, found = before.get(key, (None, None))
+            if found is None or made_of != own:
+                found = prospect(world, model)
+            self._prospects[key] = own, found
 
 
 def prospect(world: World, model: Model) -> Prospect:
