@@ -117,9 +117,13 @@ def _foreign(path: str) -> NotPermitted:
 
 
 def _alien(path: str) -> ProtocolMismatch:
-    return ProtocolMismatch(
-        f"what listens at {path} is not modeld, or ended while it started",
-        hint="systemctl --user status modeld; is MODELD_SOCKET right?",
+    return ProtocolMismatch(f"what listens at {path} is not modeld", hint="is MODELD_SOCKET right?")
+
+
+def _mute(path: str) -> Unavailable:
+    return Unavailable(
+        f"whoever was reached at {path} hung up without a word",
+        hint="if modeld does not start: systemctl --user status modeld;  modelctl config check",
     )
 
 
@@ -307,7 +311,7 @@ class Client:
 
     def _went_away(self) -> ModeldError:
         if not self._link.established:
-            return _alien(self._path)
+            return _mute(self._path)
         return Unavailable(
             "modeld went away, and did not come back",
             hint="systemctl --user status modeld;  journalctl --user -u modeld -n 50",
@@ -364,6 +368,7 @@ class _Link:
 
         Raises:
             ProtocolMismatch: Whoever listens does not speak ZeroMQ.
+            Unavailable: It says nothing at all.
             NotPermitted: It does not want us.
         """
         # 16 bits of event and 32 of value, unaligned; zmq.utils.monitor would import asyncio.
@@ -383,5 +388,5 @@ class _Link:
             # A service manager may start modeld for every try, and in vain.
             self._patience -= 1
             if not self._patience:
-                raise _alien(self._path)
+                raise _mute(self._path)
         return False

@@ -204,7 +204,8 @@ def test_mistake_in_the_configuration_does_not_lock_anybody_out() -> None:
         service.config.write_text("load.replaces = 1\n")
         systemctl("start", "modeld.socket", "modeld-http.socket")
         for _ in range(3):
-            service.modelctl("list", status=76)
+            service.modelctl("list", status=69)
+        service.modelctl("config", "check", status=78)
         service.config.write_text(valid)
         end = time.monotonic() + 5
         while "active (running)" not in systemctl("status", "modeld", check=False):
