@@ -138,6 +138,31 @@ def test_plan_evicts_the_least_recently_used_first_when_forced() -> None:
     assert victims(plan_load(want(gigabytes=6, force=True), running, (), budget())) == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("touched", "gone"), [("", "m1"), ("m1", "m2"), ("m2", "m1"), ("m3", "m1")]
+)
+def test_plan_of_a_fourth_of_three_takes_the_least_recently_used(touched: str, gone: str) -> None:
+    """S3-16: m1, m2, m3, then m4; whatever was used again stays."""
+    running = [
+        server(f"m{number}", used=9 if f"m{number}" == touched else number) for number in (1, 2, 3)
+    ]
+    plan = plan_load(want("m4", origin=Origin.GATEWAY), running, (), budget(loaded=3))
+
+    assert victims(plan) == [gone]
+
+
+def test_plan_makes_room_in_the_sums_of_the_original() -> None:
+    """S4-18: what is forced in, and what leaves for it."""
+    small, middle, coder = server("1b", 3, used=1), server("llama", 4.5, used=2), server("code", 7)
+    coder = replace(coder, last_used_at=3)
+    vision = want("vision", 12, force=True)
+
+    assert victims(plan_load(vision, [middle, coder], (), budget())) == ["llama", "code"]
+    with pytest.raises(TooManyLoaded, match=r"Max concurrent models \(2\) reached"):
+        plan_load(want("code", 7), [small, middle], (), budget())
+    assert victims(plan_load(want("code", 7, force=True), [small, middle], (), budget())) == ["1b"]
+
+
 def test_plan_evicts_for_the_count_too_when_forced() -> None:
     """S4-07 and R17: the original loaded beyond the limit."""
     running = [server("a", used=2), server("b", used=1)]

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.config.schema import Config, Memory
-from modeld.core.entities import Binary, Gpu, Header, Origin
+from modeld.core.entities import Binary, Exit, Gpu, Header, Origin
 from modeld.core.events import (
     GpusFreed,
     LoadAsked,
@@ -16,7 +16,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.core.fit import Told
-from modeld.errors import DoesNotFit
+from modeld.errors import DoesNotFit, ServerFailed
 from modeld.supervisor import memory_views, settings, views
 from modeld.wire.load import Loaded, Planned
 from tests.support.fake_ports import BINARY, GB, FakeMachine
@@ -342,3 +342,19 @@ async def test_memory_is_free_at_once_after_an_unload() -> None:
     await task
 
     assert views.status(machine.world, None).used_ram_gb == 0
+
+
+@asynchronous
+async def test_failed_start_is_not_loaded_and_holds_no_memory() -> None:
+    """S4-05: else a model that does not start would keep others out for ever."""
+    machine = FakeMachine(Config(memory=Memory(limit_gb=2.0)))
+    await machine.start("broken", "tool")
+    task = machine.request(LoadAsked, selection=Selection(pattern="broken"))
+    await machine.settle()
+    assert views.status(machine.world, None).used_ram_gb > 0
+    await machine.ends(machine.server("broken").id, Exit(how="exited", code=1))
+    with pytest.raises(ServerFailed):
+        await task
+
+    told = views.status(machine.world, None)
+    assert (told.used_ram_gb, told.loaded_models_count, told.loaded_models) == (0, 0, ())
