@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 _STATS = (
     Column("NAME", flexible=True),
     Column("REQUESTS", right=True),
-    Column("FAILED", right=True, droppable=3),
+    Column("FAILED", right=True, droppable=4),
     Column("READY", right=True),
-    Column("IN", right=True, droppable=2),
+    Column("IN", right=True, droppable=3),
     Column("OUT", right=True),
     Column("TOK/S", right=True),
-    Column("FIRST P50", right=True),
-    Column("P95", right=True, droppable=4),
-    Column("SWAPS", right=True, droppable=1),
-    Column("SWAP", right=True, droppable=1),
+    Column("FIRST P50", right=True, droppable=1),
+    Column("P95", right=True, droppable=5),
+    Column("SWAPS", right=True, droppable=2),
+    Column("SWAP", right=True, droppable=2),
 )
 
 
