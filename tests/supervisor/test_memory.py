@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from modeld.config.schema import Config, Memory
+from modeld.config.schema import Config, Entry, Memory, Models
 from modeld.core.entities import Binary, Exit, Gpu, Header, Origin
 from modeld.core.events import (
     GpusFreed,
@@ -286,6 +286,25 @@ async def test_models_are_asked_about_one_by_one_while_nothing_goes_on() -> None
     await machine.pass_time(3)
     asked = [words[2] for _, words in machine.estimator.asked]
     assert asked == ["/ssd/a.gguf", "/ssd/b.gguf"]
+
+
+@asynchronous
+async def test_models_that_need_no_question_are_looked_at_once() -> None:
+    """With thousands of them each second would hold every answer up."""
+    entries = {f"m{number}": Entry(memory_gb=1) for number in range(25)}
+    machine = FakeMachine(Config(models=Models(entries=entries)))
+    with_estimator(machine)
+    await machine.start(*entries, "z")
+    await machine.pass_time(2)
+    assert machine.estimator.asked == []
+
+    await machine.pass_time(1)
+    ((key, words),) = machine.estimator.asked
+    assert words[2] == "/ssd/z.gguf"
+    machine.emit(NeedTold(key=key))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(settings, "need_of", None)
+        await machine.pass_time(5)
 
 
 @pytest.mark.parametrize(

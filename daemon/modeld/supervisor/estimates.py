@@ -19,6 +19,8 @@ PATIENCE_SECONDS = 2.0
 MAX_TOLD = 1024
 MAX_AHEAD = 200
 """Models that are asked about before anybody wants them."""
+LOOKS_A_TICK = 10
+"""Models of which it is found out whether there is something to ask: a millisecond in all."""
 
 
 class Estimates:
@@ -28,6 +30,10 @@ class Estimates:
         self._world = world
         self._asked_at: dict[str, float] = {}
         """By key.  [monotonic s]"""
+        self._ahead: list[str] = []
+        """Ids of the models that are looked at next, the last one first."""
+        self._ahead_of: tuple[object, ...] = ()
+        """What they were listed by: nothing is looked at twice while it stays."""
 
     def are_awaited(self, job: Job) -> bool:
         """Whether a load waits for an answer; with one it wants what the answer says."""
@@ -48,7 +54,9 @@ class Estimates:
         told = self._world.told
         told[event.key] = event.told
         while len(told) > MAX_TOLD:
-            del told[next(iter(told))]
+            forgotten = next(iter(told))
+            del told[forgotten]
+            self._asked_at.pop(forgotten, None)
 
     def tick(self) -> None:
         """Ask about the next model, while nothing else goes on."""
@@ -57,8 +65,14 @@ class Estimates:
             return
         if any(key not in world.told for key in self._asked_at):
             return
-        for model in world.models.values():
-            if on_ssd(model) is None or model.id in world.gone:
+        listed_by = (world.models, world.config, world.binary)
+        if self._ahead_of != listed_by:
+            self._ahead = [key for key, each in world.models.items() if on_ssd(each) is not None]
+            self._ahead.reverse()
+        self._ahead_of = listed_by
+        for _ in range(min(LOOKS_A_TICK, len(self._ahead))):
+            model = world.models[self._ahead.pop()]
+            if model.id in world.gone:
                 continue
             asked = settings.arguments(world, model, None)
             before = len(self._asked_at)
