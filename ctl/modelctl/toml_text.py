@@ -76,9 +76,20 @@ def _changed(text: str, wanted: Tree, change: Callable[[TOMLDocument], None]) ->
         made = tomlkit.dumps(document)
     except (TOMLKitError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _too_intricate() from error
-    if _loaded_or_none(made) != wanted:
+    found = _loaded_or_none(made)
+    # `a.b = 1` takes its table with it
+    if found is None or _without_empty(found) != _without_empty(wanted):
         raise _too_intricate()
     return made if text.endswith("\n\n") else made.rstrip("\n") + "\n"
+
+
+def _without_empty(tree: Tree) -> Tree:
+    """Return a tree without the tables that say nothing."""
+    kept = {
+        key: _without_empty(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+    }
+    return {key: value for key, value in kept.items() if value != {}}
 
 
 def _too_intricate() -> Refused:

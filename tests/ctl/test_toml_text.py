@@ -117,6 +117,11 @@ def test_text_that_is_no_toml_is_refused() -> None:
             change()
 
 
+def test_key_with_a_dot_takes_its_table_with_it() -> None:
+    """`load.replace = true`, as many write it."""
+    assert without_value("x = 1\nload.replace = true\n", ("load", "replace")) == "x = 1\n"
+
+
 def test_table_that_is_no_table_is_refused() -> None:
     """It would have to be overwritten."""
     with pytest.raises(Refused, match="'load' is no table"):
