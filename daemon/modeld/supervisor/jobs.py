@@ -17,7 +17,6 @@ from modeld.errors import (
     Busy,
     Cancelled,
     DoesNotFit,
-    ErrorCode,
     ModeldError,
     Pinned,
     ServerFailed,
@@ -33,6 +32,7 @@ from modeld.supervisor.launching import launch_record, warnings
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.promises import expecting
 from modeld.supervisor.reading import Reading
+from modeld.supervisor.refusals import Refusals
 from modeld.supervisor.room import Room, leaving
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Job, Phase, World
@@ -60,6 +60,7 @@ class Jobs:
         self._budget: Budget | None = None
         """What the last plan was made for."""
         self.estimates = Estimates(world)
+        self._refusals = Refusals(world)
 
     def plan(self, want: Want) -> Plan:
         """
@@ -348,11 +349,7 @@ class Jobs:
         world = self._world
         if job in world.jobs:
             world.jobs.remove(job)
-        event = "load-refused" if error.code is not ErrorCode.SERVER_FAILED else "load-failed"
-        world.ports.journal.record(
-            event, f"{job.want.name} is not loaded: {error.message}", priority=4,
-            model=job.want.name, code=str(error.code),
-        )  # fmt: skip
+        self._refusals.note(job.want, error)
         for request_id in job.waiters:
             world.fail(request_id, error)
         for told in world.on_load_failed:
