@@ -112,3 +112,15 @@ def test_damaged_cache_is_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "cache" / "fit.json").write_text('{"version": 1, "answers": 7}')
 
     assert ask(tmp_path, ("k", (program(tmp_path, GOOD),)))[0].told == ANSWER
+
+
+def test_question_about_a_file_whose_name_is_no_text_keeps_no_other_from_its_answer(
+    tmp_path: Path,
+) -> None:
+    """The cache is text: else the first such file would end all questions."""
+    tool = program(tmp_path, GOOD)
+
+    told = ask(tmp_path, ("/m/\udcff.gguf", (tool,)), ("k", (tool,)))
+    assert [each.told for each in told] == [ANSWER, ANSWER]
+    assert ask(tmp_path, ("k", (tool,))) == [NeedTold(key="k", told=ANSWER)]
+    assert len((tmp_path / "llama-fit-params.asked").read_text().splitlines()) == 2

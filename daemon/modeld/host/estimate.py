@@ -66,6 +66,15 @@ def _read(descriptor: int, deadline: float) -> bytes:
     return text
 
 
+def _is_text(key: str) -> bool:
+    """Whether a question can be written down: the names of files need not be text."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class FitParams:
     """The `Estimator` port."""
 
@@ -105,7 +114,7 @@ class FitParams:
             key, words = next(iter(self._waiting.items()))
             told = await asyncio.to_thread(self._run, words)
             self._waiting.pop(key, None)
-            if told:
+            if told and _is_text(key):
                 self._keep(key, told)
             self._emit(NeedTold(key=key, told=told))
 
