@@ -204,6 +204,21 @@ async def test_a_reload_warns_of_everything_else_that_has_no_effect_now() -> Non
 
 
 @asynchronous
+async def test_a_reload_warns_of_a_budget_that_the_machine_does_not_have() -> None:
+    """It is obeyed, and what fits into it may not fit into the machine."""
+    machine = FakeMachine()
+    await machine.start("tool")
+
+    enough = await reload(machine, Config(memory=Memory(limit_gb=16)))
+    more = await reload(machine, Config(memory=Memory(limit_gb=17)))
+
+    assert enough.warnings == ()  # type: ignore[attr-defined]
+    assert more.warnings == (  # type: ignore[attr-defined]
+        "memory.limit_gb: 17 GB is more than the machine's 16.0",
+    )
+
+
+@asynchronous
 async def test_route_fails_where_nobody_would_answer_unless_it_is_to_explain() -> None:
     """A script wants the status, a person wants the reasons."""
     machine = FakeMachine()

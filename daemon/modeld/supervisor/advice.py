@@ -15,6 +15,7 @@ from modeld.errors import ArgumentDenied
 from modeld.supervisor import settings
 from modeld.supervisor.guide import settings as routing_settings
 from modeld.supervisor.world import World
+from modeld.units import GIB
 
 
 def advice(world: World, config: Config, index: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -34,6 +35,7 @@ def advice(world: World, config: Config, index: Mapping[str, Sequence[str]]) -> 
         *router.warnings(),
         *(f"{key}: there is no model '{name}' now" for key, name in named if name not in index),
         *_denied(world, config),
+        *_oversized(world, config),
     )
 
 
@@ -50,3 +52,10 @@ def _denied(world: World, config: Config) -> Iterator[str]:
             check_arguments(words, world.binary, folders)
         except ArgumentDenied as error:
             yield f"{key}: {error.message} ({error.hint})"
+
+
+def _oversized(world: World, config: Config) -> Iterator[str]:
+    """Yield a budget that the machine does not have: what fits into it may end in swap."""
+    limit, machine_bytes = config.memory.limit_gb, world.machine.memory_bytes
+    if limit is not None and machine_bytes and limit * GIB > machine_bytes:
+        yield f"memory.limit_gb: {limit:g} GB is more than the machine's {machine_bytes / GIB:.1f}"
