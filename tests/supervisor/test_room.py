@@ -287,6 +287,18 @@ def test_nothing_goes_where_it_would_not_help(ended: Exit) -> None:
     main()
 
 
+@asynchronous
+async def test_nothing_goes_for_a_load_at_the_start_that_runs_out_of_memory() -> None:
+    """Nothing is unloaded for it: else the last of the list would empty the machine."""
+    machine = FakeMachine(Config(models=Models(preload=("tool", "other"))))
+    await machine.start("tool", "other")
+    await machine.brings_up("tool")
+    await runs_out(machine, "other", Exit(how="oom-kill"))
+
+    assert machine.servers.stopped == []
+    assert machine.server("tool").state is ServerState.READY
+
+
 # --- restarts -------------------------------------------------------------------------------
 
 

@@ -79,9 +79,15 @@ class Room:
         """
         Return the servers that make room for a load that ran out of memory; none to give up.
 
-        Once a load, and only where something can go: else the same would happen again.
+        Once a load, and only where something can go: else the same would happen again.  For a load
+        that nobody waits for, such as one at the start, nothing goes.
         """
-        if job.is_retried or server.stopping_because or not ran_out_of_memory(ended):
+        if (
+            job.is_retried
+            or not job.waiters
+            or server.stopping_because
+            or not ran_out_of_memory(ended)
+        ):
             return frozenset()
         victims = [each for each in self._idle() if each.id != server.id]
         if not victims:
