@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from modeld.config.schema import Config, Entry, KeepAlive, Models
+from modeld.config.schema import Config, Entry, KeepAlive, Models, Reload
 from modeld.core.entities import Exit, Found, Origin, Process
 from modeld.core.events import (
     LoadAsked,
@@ -170,7 +170,7 @@ async def test_model_with_a_port_is_asked_for_its_work_before_it_goes() -> None:
     await load(machine, "tool", port=8081)
     server = machine.server("tool")
     await machine.pass_time(305)
-    assert machine.probe.looked == [server.id]
+    assert set(machine.probe.looked) == {server.id}
     machine.emit(SlotsSeen(server_id=server.id, mark="0:7:0:10:20"))
     await machine.settle()
     await machine.pass_time(300)
@@ -185,6 +185,25 @@ async def test_model_with_a_port_is_asked_for_its_work_before_it_goes() -> None:
     machine.emit(SlotsSeen(server_id=server.id, mark="0:9:0:10:20"))
     await machine.settle()
     assert machine.servers.stopped == [server.id]
+
+
+@asynchronous
+async def test_model_that_answers_on_its_own_port_is_not_taken_for_another() -> None:
+    """Promise 3: modeld sees none of its requests, and asks the server itself."""
+    machine = FakeMachine(Config(reload=Reload(min_reload_seconds=0)))
+    await machine.start("tool", "other", "third")
+    await load(machine, "tool", port=8081)
+    tool = machine.server("tool")
+    await load(machine, "other", keep_others=True)
+    machine.emit(SlotsSeen(server_id=tool.id, mark="0:7:1:10:20", is_busy=True))
+    await machine.settle()
+    await machine.pass_time(1)
+    await ask(machine, "other")
+
+    await load(machine, "third", keep_others=True, force=True)
+
+    assert machine.server("tool").id == tool.id
+    assert {each.record.model_name for each in machine.world.servers.values()} == {"tool", "third"}
 
 
 @asynchronous

@@ -2,19 +2,12 @@
 Every arrow into the supervisor's loop.
 
 Host adapters and the front doors make events; only the loop consumes them.  The arrows out are
-calls of its ports, which return at once, and what comes of them is an event again.  Nothing here
-knows who carries them.
+calls of its ports, which return at once; what comes of them is an event again.
 """
 
 from msgspec import Struct, field
 
-from modeld.core.entities import (
-    Binary,
-    Exit,
-    FoundFile,
-    Origin,
-    Process,
-)
+from modeld.core.entities import Binary, Exit, FoundFile, Origin, Process
 from modeld.core.fit import Told
 from modeld.core.history import Past
 from modeld.core.names import NameChange
@@ -175,6 +168,16 @@ class RequestsRouted(Event, frozen=True, kw_only=True):
     requests: int = 1
 
 
+class RequestServed(Event, frozen=True, kw_only=True):
+    """A request to a model is over, and is to be logged; its path is the route's, no more."""
+
+    request_id: str
+    path: str
+    status: int
+    """Of the answer, or of the error that ended it; 0 where the client left before."""
+    figures: Figures
+
+
 class RequestMoved(Event, frozen=True, kw_only=True):
     """Bytes of an answer came from a server; at most one a second."""
 
@@ -260,6 +263,7 @@ class SlotsSeen(Event, frozen=True, kw_only=True):
     server_id: str
     mark: str
     """Empty when it did not answer."""
+    is_busy: bool = False
 
 
 class MemoryMeasured(Event, frozen=True, kw_only=True):

@@ -82,12 +82,16 @@ _slots_decoder = msgspec.json.Decoder(list[_Slot])
 _list_decoder = msgspec.json.Decoder(_List)
 
 
-def mark_of(slots: bytes) -> str:
-    """Return a string that changes whenever any slot does something; empty for no valid answer."""
+def mark_of(slots: bytes) -> tuple[str, bool]:
+    """
+    Return a string that changes whenever any slot does something, and whether one is at work.
+
+    The string is empty for no valid answer.
+    """
     try:
         decoded = _slots_decoder.decode(slots)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return ""
+        return "", False
     marks = []
     for slot in decoded:
         tokens = slot.next_token if isinstance(slot.next_token, list) else [slot.next_token]
@@ -96,7 +100,7 @@ def mark_of(slots: bytes) -> str:
             f"{slot.id}:{slot.id_task}:{slot.is_processing:d}"
             f":{slot.n_prompt_tokens_processed}:{count}"
         )
-    return " ".join(marks)
+    return " ".join(marks), any(slot.is_processing for slot in decoded)
 
 
 # --- asking over HTTP -----------------------------------------------------------------------
@@ -329,9 +333,9 @@ class ServerProbe:
 
     async def _look(self, server_id: str, socket_path: str) -> None:
         status, body = await get(socket_path, "/slots", SLOTS_TIMEOUT_SECONDS)
-        mark = mark_of(body) if status == HTTP_OK else ""
+        mark, is_busy = mark_of(body) if status == HTTP_OK else ("", False)
         del self._looks[server_id]
-        self._emit(SlotsSeen(server_id=server_id, mark=mark))
+        self._emit(SlotsSeen(server_id=server_id, mark=mark, is_busy=is_busy))
 
     def measure_memory(self, server_id: str, pid: int) -> None:
         """Measure its resident memory: `MemoryMeasured`, or nothing where it is gone."""

@@ -2,19 +2,20 @@
 Unloads what nobody uses: a look every second, and one when a request ends.
 
 `core.keeping` decides; here it is told of the world, and what is due is stopped.  Requests that
-come on a port of the server's own pass modeld by: such a server is asked for its work before it
-goes, and what has worked since the last such look counts as used.
+come on a port of the server's own pass modeld by: such a server is asked every second whether it
+works, and counts as busy where it does; before it goes for being idle it is asked once more, and
+what has worked since the last such look counts as used.
 """
 
 from collections.abc import Sequence
 
-from modeld.core.entities import Server
+from modeld.core.entities import Server, ServerState
 from modeld.core.events import SlotsSeen
 from modeld.core.keeping import Policy, Stay, left, stay, why_due
 from modeld.errors import ModeldError
 from modeld.supervisor import settings
 from modeld.supervisor.lives import Lives
-from modeld.supervisor.promises import expecting
+from modeld.supervisor.promises import expect_work, expecting
 from modeld.supervisor.world import World
 from modeld.units import parse_keep_alive
 
@@ -34,7 +35,11 @@ class Idling:
         """Of those that are being asked: why they would have to go."""
 
     def tick(self) -> None:
-        """Stop what is due."""
+        """Stop what is due, and ask those that have a port of their own for their work."""
+        world = self._world
+        for server in world.servers.values():
+            if server.record.port and server.state is ServerState.READY:
+                world.ports.probe.look_at_slots(server.id, server.record.socket_path)
         for server, because in self.due():
             self._stop(server, because)
 
@@ -63,16 +68,18 @@ class Idling:
         return found
 
     def on_slots_seen(self, event: SlotsSeen) -> None:
-        """A server with a port of its own was asked for its work: stop it, or count it as used."""
+        """A server with a port of its own was asked for its work: count it as used, or stop it."""
+        server = self._world.servers.get(event.server_id)
         because = self._looking.pop(event.server_id, "")
-        if not because or event.server_id not in self._world.servers:
+        if server is None or not server.record.port:
             return
-        if event.mark and event.mark == self._marks.get(event.server_id):
-            if self._is_due(event.server_id):
-                self._lives.stop(event.server_id, because, drain=True)
-        else:
-            self._marks[event.server_id] = event.mark
-            self._lives.touch(event.server_id)
+        if event.is_busy:
+            expect_work(self._world, server.id)
+        if not event.mark or event.mark != self._marks.get(server.id):
+            self._marks[server.id] = event.mark
+            self._lives.touch(server.id)
+        elif because and self._is_due(server.id):
+            self._lives.stop(server.id, because, drain=True)
 
     def _is_due(self, server_id: str) -> bool:
         return bool(self.due((server_id,)))

@@ -234,6 +234,7 @@ class Lives:
         self._apply(server.id, Trigger.EXITED)
         gone = world.servers.pop(server.id)
         world.promises.pop(server.id, None)
+        world.at_work_until.pop(server.id, None)
         world.motions.pop(server.id, None)
         world.ports.probe.unwatch(server.id)
         memory.gone(world, server)

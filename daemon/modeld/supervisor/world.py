@@ -173,6 +173,8 @@ class World:
     servers: dict[str, Server] = field(default_factory=dict)
     """In the order of their start."""
     motions: dict[str, Motion] = field(default_factory=dict)
+    at_work_until: dict[str, float] = field(default_factory=dict)
+    """[monotonic s] Of servers that were seen to answer on a port of their own; by server id."""
     promises: dict[str, Promise] = field(default_factory=dict)
     """By server id."""
     jobs: list[Job] = field(default_factory=list)
