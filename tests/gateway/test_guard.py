@@ -173,7 +173,7 @@ def test_guard_gives_no_cors_headers_when_no_page_asks() -> None:
     assert checked.admit(head(origin="https://app.example"), visitor()) == (
         b"Access-Control-Allow-Origin: https://app.example\r\n"
         b"Access-Control-Expose-Headers: Retry-After, X-Modeld-Context, X-Modeld-Model, "
-        b"X-Modeld-Route, x-should-retry\r\n"
+        b"X-Modeld-Route, X-Request-Id, x-should-retry\r\n"
         b"Vary: Origin\r\n"
     )
 

@@ -343,3 +343,15 @@ def test_any_event_is_an_entry_that_journald_can_read(
     assert entry["MODELD_EVENT"] == "refused"[:limit]
     assert all(name.replace("_", "").isalnum() and len(name) <= 64 for name in entry)
     assert line(happened, fields, colour=False).count("\n") == 1
+
+
+def test_requests_are_told_but_push_no_other_event_out(tmp_path: Path) -> None:
+    """A thousand of them come in a minute; what happened in the night must still be known."""
+    journal = SystemJournal({}, descriptor=os.open(tmp_path / "stderr", os.O_RDWR | os.O_CREAT))
+    told: list[Happened] = []
+    journal.subscribe(told.append)
+    journal.record("server-failed", "it died")
+    for _ in range(MAX_KEPT):
+        journal.record("request-served", "one")
+    assert [each.event for each in journal.recent(MAX_KEPT)] == ["server-failed"]
+    assert len(told) == MAX_KEPT + 1

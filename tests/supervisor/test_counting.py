@@ -9,6 +9,7 @@ from modeld.core.events import (
     LoadAsked,
     RequestEnded,
     RequestLost,
+    RequestServed,
     RequestStarted,
     Selection,
     StopAsked,
@@ -18,6 +19,7 @@ from modeld.core.usage import Figures, Totals
 from modeld.errors import Cancelled, ServerFailed
 from modeld.supervisor.counting import MAX_LABELS, OTHER, Measures
 from modeld.supervisor.ports import Loaded
+from modeld.wire.daemon import Happened
 from modeld.wire.usage import UsageReport
 from tests.supervisor.test_loads import UNTHROTTLED, load
 from tests.support.fake_ports import FakeMachine
@@ -212,3 +214,22 @@ async def test_watching_is_no_use() -> None:
 
     assert (told.ready, told.in_flight) == ({"tool": 1}, {"tool": 0})
     assert machine.world.servers[server.id].last_used_at == server.last_used_at
+
+
+@asynchronous
+async def test_request_that_is_to_be_logged_is_one_entry_of_numbers() -> None:
+    """Whoever reads the journal finds it by its id, and what it cost without parsing sentences."""
+    machine = FakeMachine(UNTHROTTLED)
+    await machine.start("tool")
+    told: list[Happened] = []
+    machine.journal.subscribe(told.append)
+    machine.emit(
+        RequestServed(request_id="r-1", path="/v1/chat/completions", status=200, figures=FIGURES)
+    )
+    await machine.settle()
+
+    (entry,) = [each for each in told if each.event == "request-served"]
+    fields = entry.fields
+    assert (fields["request"], fields["model"], fields["status"]) == ("r-1", "tool", 200)
+    assert (fields["prompt_tokens"], fields["generated_tokens"]) == (9, 3)
+    assert fields["path"] == "/v1/chat/completions"

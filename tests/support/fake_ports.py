@@ -334,7 +334,7 @@ class FakeJournal:
         """Remember."""
         self.events.append((event, message))
         for listener in self.listeners:
-            listener(Happened(event=event, message=message, at=""))
+            listener(Happened(event=event, message=message, at="", fields=dict(fields)))
 
     def recent(self, count: int) -> Sequence[Happened]:
         """Return the last ones."""

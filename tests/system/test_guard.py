@@ -240,7 +240,8 @@ def test_prompts_answers_and_keys_are_written_nowhere(daemon: Daemon, level: str
     write_model(daemon.models / "alpha.gguf", sentence=ANSWER, name="alpha")
     daemon.configure(
         f'gateway.key_file = "{key_file(daemon)}"\nlog.level = "{level}"\n'
-        "gateway.rate_limit_per_minute = 6000\ngateway.rate_burst = 500"
+        "gateway.rate_limit_per_minute = 6000\ngateway.rate_burst = 500\n"
+        "gateway.log_requests = true"
     )
     daemon.start()
     chat = {"model": "alpha", "messages": [{"role": "user", "content": PROMPT}]}
@@ -260,6 +261,7 @@ def test_prompts_answers_and_keys_are_written_nowhere(daemon: Daemon, level: str
     }
 
     assert any("modeld.log" in name for name in places)
+    assert any(b" /v1/chat/completions 200 in " in data for data in places.values())
     assert any(".log" in name and "kids" in name for name in places)
     for name, data in places.items():
         for secret in (PROMPT, ANSWER, "nightingale", KEY):

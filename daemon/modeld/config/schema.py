@@ -316,6 +316,8 @@ class Gateway(_Section, frozen=True, kw_only=True):
     """Whether `/upstream/MODEL/...` passes anything to a server."""
     on_overlong: Literal["refuse", "pass"] = "refuse"
     """What becomes of a request that is longer than its model's context."""
+    log_requests: bool = False
+    """Whether each request to a model is logged: what it cost, and never what it says."""
     allowed_hosts: tuple[Bounded, ...] = ()
     """Further names that a Host header may have."""
     allowed_origins: tuple[Bounded, ...] = ()

@@ -173,8 +173,7 @@ class RequestServed(Event, frozen=True, kw_only=True):
 
     request_id: str
     path: str
-    status: int
-    """Of the answer, or of the error that ended it; 0 where the client left before."""
+    status: int  # 0 where the client left before
     figures: Figures
 
 

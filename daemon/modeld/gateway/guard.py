@@ -22,7 +22,7 @@ from modeld.gateway.keys import Keyring
 from modeld.gateway.rate import Rates
 from modeld.gateway.table import NO_RETRY
 
-FREE_OF_KEYS = frozenset(("/health", "/v1/health", "/ready"))
+FREE_OF_KEYS = frozenset(("/health", "/v1/health", "/api/v1/health", "/ready"))
 """What tells nothing but that modeld is there."""
 FREE_OF_RATES = FREE_OF_KEYS | {"/metrics"}
 """What is asked for by the clock."""
@@ -33,11 +33,13 @@ _SENT_BY_PAGES = frozenset(
     b"accept accept-language anthropic-beta anthropic-dangerous-direct-browser-access "
     b"anthropic-version authorization cache-control content-language content-type "
     b"openai-beta openai-organization openai-project user-agent x-api-key "
-    b"x-requested-with".split()
+    b"x-request-id x-requested-with".split()
 )
 _SENT_BY_CLIENTS = re.compile(rb"x-(?:stainless|modeld)-[a-z0-9-]+")
 """What OpenAI's and Anthropic's clients tell of themselves, and what is said to modeld alone."""
-_READ_BY_PAGES = b"Retry-After, X-Modeld-Context, X-Modeld-Model, X-Modeld-Route, x-should-retry"
+_READ_BY_PAGES = (
+    b"Retry-After, X-Modeld-Context, X-Modeld-Model, X-Modeld-Route, X-Request-Id, x-should-retry"
+)
 _KEYLESS = 'Bearer realm="modeld"'
 _WRONG_KEY = 'Bearer realm="modeld", error="invalid_token"'
 

@@ -342,7 +342,7 @@ def header_line(name: bytes, value: bytes) -> bytes:
 class ResponseWriter:
     """Frames one answer, by length, in chunks or by closing, as the request allows."""
 
-    __slots__ = ("_common", "_has_body", "_is_chunked", "_minor", "is_started", "keep_alive")
+    __slots__ = ("_has_body", "_is_chunked", "_minor", "common", "is_started", "keep_alive")
 
     def __init__(self, head: RequestHead | None, *, common: bytes = b"") -> None:
         """Answer `head`, None for bytes that were no request; `common` are lines for every head."""
@@ -352,7 +352,7 @@ class ResponseWriter:
         self._minor = head.minor if head is not None else 1
         self._has_body = head is None or head.method != "HEAD"
         self._is_chunked = False
-        self._common = common
+        self.common = common
 
     def start(
         self, status: int, content_type: bytes, length: int | None, headers: bytes = b""
@@ -377,7 +377,7 @@ class ResponseWriter:
                 _STATUS_LINES.get(status) or b"HTTP/1.1 %d Error\r\n" % status,
                 header_line(b"Content-Type", content_type) if content_type else b"",
                 framing,
-                self._common,
+                self.common,
                 headers,
                 b"\r\n",
             )

@@ -16,6 +16,8 @@ import logging
 from http import HTTPStatus
 
 from modeld.core.entities import Model
+from modeld.core.events import RequestServed
+from modeld.core.usage import Figures
 from modeld.errors import Inactive, ServerFailed
 from modeld.gateway import lengths
 from modeld.gateway.accounts import Account, failure_of
@@ -42,7 +44,9 @@ class Exchange:
         self._client = client
         self._dialect = row.dialect
         self._call = call
-        self._action = row.action
+        self._row = row
+        self._request_id = relay.request_ids.of(call.head.headers)
+        client.writer.common += b"X-Request-Id: %b\r\n" % self._request_id
         self._wanted = _NOTHING
         self._model: Model | None = None
         self._headers = b""
@@ -65,9 +69,10 @@ class Exchange:
 
     def start(self) -> None:
         """Begin; everything else comes in callbacks."""
-        assert isinstance(self._action, Relayed), "a local row needs no exchange"
+        action = self._row.action
+        assert isinstance(action, Relayed), "a local row needs no exchange"
         try:
-            wanted = self._action.prepare(self._call)
+            wanted = action.prepare(self._call)
             if isinstance(wanted, Wanted):
                 self._admit(decide(self._relay.door.routes, wanted, self._call))
         except Exception as error:  # noqa: BLE001 - a bug is told to the client too
@@ -205,18 +210,33 @@ class Exchange:
         self._server_id = route.server_id
         self._relay.reports.started(route.server_id)
 
-    def _end(self, failure: str = "", *, is_over: bool = True) -> None:
+    def _end(self, failure: str = "", status: int = 0, *, is_over: bool = True) -> None:
         """Report the end, or that the request goes elsewhere: then nothing is said of its model."""
         figures = None
         if is_over and self._account is not None:
             figures = self._account.close(failure, is_stream=self._wanted.is_stream)
             self._account = None
+            if self._relay.config.log_requests:
+                self._tell(figures, status)
         if self._server_id:
             keep = self._wanted.keep_alive_seconds if is_over else None
             self._relay.reports.ended(self._server_id, keep, figures)
             self._server_id = ""
         elif figures is not None:
             self._relay.reports.counted(figures)
+
+    def _tell(self, figures: Figures, status: int) -> None:
+        """Have it logged: of its path the row's, since a client writes all the rest."""
+        if not status and self._client.writer.is_started:
+            status = self._head.status if self._head is not None else 200
+        self._relay.reports.served(
+            RequestServed(
+                request_id=self._request_id.decode("ascii"),
+                path=self._row.path,
+                status=status,
+                figures=figures,
+            )
+        )
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -342,7 +362,7 @@ class Exchange:
 
     def _fail(self, problem: Problem) -> None:
         """Answer with an error, inside the stream where one has begun."""
-        self._settle(self._failure(problem.status))
+        self._settle(self._failure(problem.status), problem.status)
         writer = self._client.writer
         if writer.is_started:
             is_between = self._translator is not None or self._tail in {b"", b"\n\n"}
@@ -368,10 +388,10 @@ class Exchange:
         """Return how a request with this status failed, or nothing."""
         return failure_of(status, was_sent=self._account is not None and self._account.was_sent)
 
-    def _settle(self, failure: str = "") -> None:
+    def _settle(self, failure: str = "", status: int = 0) -> None:
         if self._patience is not None:
             self._patience.stop()
-        self._end(failure)
+        self._end(failure, status)
         if self._is_counted and self._model is not None:
             self._is_counted = False
             self._relay.exit(self._model)

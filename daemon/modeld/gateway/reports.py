@@ -12,6 +12,7 @@ from modeld.core.events import (
     RequestEnded,
     RequestLost,
     RequestMoved,
+    RequestServed,
     RequestsRouted,
     RequestStarted,
 )
@@ -25,6 +26,7 @@ END_SECONDS = 0.02
 MOVED_SECONDS = 1.0
 """Between two signs that a server moves."""
 MAX_REMEMBERED_SERVERS = 64
+"""More than can run at once."""
 ROUTED_SECONDS = 10.0
 """Between two tellings of requests that were routed alike."""
 MAX_REMEMBERED_ROUTES = 256
@@ -39,13 +41,30 @@ class Reports:
         self._ended: list[RequestEnded] = []
         self._is_due = False
         self._moved: dict[str, float] = {}
+        self._used: dict[str, None] = {}
+        """Servers, the one that was asked last at the end."""
+        self._last_used = ""
         self._routed: dict[tuple[str, str], tuple[float, int]] = {}
         """Route and model -> when it was told last, and how many requests came since."""
 
     def started(self, server_id: str) -> None:
         """Tell that a request went to a server."""
         self.flush()
+        if server_id != self._last_used:
+            self.note_use(server_id)
         self._door.submit(RequestStarted(server_id=server_id))
+
+    def note_use(self, server_id: str) -> None:
+        """Remember that somebody wanted this server, by a request or by a load."""
+        self._last_used = server_id
+        self._used.pop(server_id, None)
+        self._used[server_id] = None
+        if len(self._used) > MAX_REMEMBERED_SERVERS:
+            del self._used[next(iter(self._used))]
+
+    def used(self) -> tuple[str, ...]:
+        """Return the servers that somebody wanted, the last one first."""
+        return tuple(reversed(self._used))
 
     def ended(
         self,
@@ -87,6 +106,10 @@ class Reports:
     def counted(self, figures: Figures) -> None:
         """Tell, at once, what a request cost that no server has any more, or ever had."""
         self._door.submit(RequestLost(figures=figures))
+
+    def served(self, event: RequestServed) -> None:
+        """Tell what is to be logged of a request."""
+        self._door.submit(event)
 
     def _tell(self) -> None:
         self._is_due = False

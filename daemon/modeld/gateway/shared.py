@@ -13,6 +13,7 @@ from modeld.core.events import LoadAsked, Selection, UnloadAsked
 from modeld.errors import ServerFailed, TimedOut
 from modeld.gateway.http import Problem
 from modeld.gateway.reports import Reports
+from modeld.gateway.request_ids import RequestIds
 from modeld.gateway.table import RETRY_AFTER_S, Wanted, next_id
 from modeld.gateway.upstream import Pool
 from modeld.supervisor.door import Door, OnProgress, Route
@@ -34,6 +35,7 @@ class Relay:
         self.grace_seconds = grace_seconds
         self.pool = Pool()
         self.reports = Reports(door, clock)
+        self.request_ids = RequestIds()
         self.waiting = 0
         self._in_flight: dict[str, int] = {}
         """Requests, by model."""
@@ -123,6 +125,7 @@ class Relay:
         route = self.door.routes.ready(model.id)
         if route is None:
             raise ServerFailed(f"{model.name} was gone as soon as it was ready")
+        self.reports.note_use(route.server_id)
         return route
 
     async def unload(self, model: Model | None) -> None:

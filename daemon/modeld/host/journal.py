@@ -28,6 +28,8 @@ SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "modeld"
 STDERR = 2
 MAX_KEPT = 1_000
+PASSING = frozenset(("request-served",))
+"""Told as they happen and never again: they are so many that they would push out all others."""
 MAX_SUBSCRIBERS = 64
 MAX_FIELD_BYTES = 16_384
 LEAST_FIELD_BYTES = 256
@@ -75,7 +77,8 @@ class SystemJournal:
         )
         if happened.priority > max(self._worst_shown, LEVELS["info"]):
             return
-        self._kept.append(happened)
+        if event not in PASSING:
+            self._kept.append(happened)
         if happened.priority <= self._worst_shown:
             self._write(happened)
         for listener in tuple(self._listeners):

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from modeld.core import usage
 from modeld.core.entities import Origin, Server, ServerState
-from modeld.core.events import RequestEnded, RequestLost, UsageAsked
+from modeld.core.events import RequestEnded, RequestLost, RequestServed, UsageAsked
 from modeld.core.usage import Figures, Histogram, Tally, Totals
 from modeld.errors import ErrorCode, ModeldError
 from modeld.supervisor import settings
@@ -81,6 +81,26 @@ class Counting:
         """A request is over."""
         if event.figures is not None and event.figures.model_id:
             self._count(event.figures)
+
+    def on_served(self, event: RequestServed) -> None:
+        """Log a request; of what it says and what was answered, nothing is known here."""
+        figures = event.figures
+        label = self._world.label(figures.model_id)
+        outcome = f"{event.status} {figures.failure}".rstrip()
+        self._world.ports.journal.record(
+            "request-served",
+            f"{label} {event.path} {outcome} in {figures.seconds:.3f} s",
+            request=event.request_id,
+            model=label,
+            path=event.path,
+            status=event.status,
+            failure=figures.failure,
+            prompt_tokens=figures.prompt_tokens,
+            generated_tokens=figures.generated_tokens,
+            waited_seconds=round(figures.waited_seconds, 6),
+            first_token_seconds=round(figures.first_token_seconds, 6),
+            seconds=round(figures.seconds, 6),
+        )
 
     def _count(self, figures: Figures) -> None:
         self._tally(figures.model_id).count(figures)

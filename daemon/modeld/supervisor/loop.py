@@ -205,6 +205,7 @@ class Supervisor:
             ev.RequestMoved: lives.on_request_moved,
             ev.RequestEnded: self._on_request_ended,
             ev.RequestLost: self.counting.on_ended,
+            ev.RequestServed: self.counting.on_served,
             ev.UsageAsked: self.counting.on_asked,
             ev.FilesFound: self._on_files,
             ev.FolderChanged: self._on_folder_changed,

@@ -59,6 +59,7 @@ dd0cb4b763b14dd58f7fe61250736ea5 6 copy-started      a model is copied to the SS
 ebec4736f4534d61bb8eb4462d117023 6 binary-found      which llama-server is used
 ca107f4614d84280ba50e0703a92eba2 4 binary-missing    there is no llama-server that can be used
 22b9d8ef77f34b5a906f0b84c70d1201 6 routed            a model was chosen for requests that named none
+0a423dcaeafc489ab6a4b0d0267242b2 6 request-served    a request to a model is over
 890ff4f59b244de3878d4330d091f963 4 client-refused    another user's program was turned away
 e94efe98d1b64e8496e4c828e0a1b962 2 bug               a request met a bug in modeld
 e9c53f0f33134a2895846f718999b77a 6 library           a library that modeld uses has something to say
