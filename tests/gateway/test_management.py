@@ -190,6 +190,7 @@ def test_load_takes_the_model_by_each_family_s_key(key: str) -> None:
             assert json.loads(reply.body) == {
                 "success": True,
                 "model": "big",
+                "model_id": "big",
                 "status": {"value": "loaded"},
             }
             (asked,) = door.asked

@@ -171,6 +171,7 @@ class Connection(asyncio.Protocol):
             begin_load=relay.begin_load,
             unload=relay.unload,
             config=relay.config,
+            used=relay.reports.used,
         )
         if isinstance(row.action, Relayed):
             self._exchange = Exchange(relay, self, row, call)

@@ -44,6 +44,8 @@ class _Status(Struct, frozen=True):
 class _Done(Struct, frozen=True, kw_only=True):
     success: bool = True
     model: str
+    model_id: str
+    """The same, for KAREN."""
     status: _Status
 
 
@@ -83,21 +85,41 @@ def list_models(call: Call) -> Answer:
     listed = listed_models(routes)
     own = [each for each in listed if each.id not in routes.variants]
     loaded = [each.id for each in own if each.status.value == "loaded"]
+    current = current_model(call)
     models = _Models(
         data=listed,
         available=[each.id for each in listed],
         loaded=loaded,
-        current=_Current(_current(routes)),
+        current=_Current(shown_name(routes, current) if current is not None else None),
     )
     return Answer(body=_encoder.encode(models))
 
 
-def _current(routes: Routes) -> str | None:
-    """Return the default model where it is loaded, else the one that was started last."""
-    ready = [each for each in routes.servers if routes.ready(each) is not None]
-    default = routes.index.get(routes.default_model, ())
-    chosen = next((each for each in default if each in ready), ready[-1] if ready else "")
-    return shown_name(routes, routes.models[chosen]) if chosen in routes.models else None
+def current_model(call: Call) -> Model | None:
+    """
+    Return the model in use, of those that are loaded and generate.
+
+    It is the one that was asked or loaded here last; before any was, the default model, else the
+    one that was started last.
+    """
+    routes = call.door.routes
+    ready = {
+        route.server_id: model_id
+        for model_id, route in routes.servers.items()
+        if route.state is ServerState.READY and _generates(routes, model_id)
+    }
+    used = next((ready[each] for each in call.used() if each in ready), None)
+    if used is None:
+        default = routes.index.get(routes.default_model, ())
+        used = next((each for each in ready.values() if each in default), None)
+    if used is None:
+        used = next(reversed(ready.values()), None)
+    return routes.models[used] if used is not None else None
+
+
+def _generates(routes: Routes, model_id: str) -> bool:
+    facts = routes.guide.facts.get(model_id)
+    return model_id in routes.models and (facts is None or facts.streaming)
 
 
 async def load(call: Call) -> Answer:
@@ -190,7 +212,7 @@ async def _within_reason(work: Awaitable[None]) -> bool:
 
 def _done(call: Call, model: Model, status: str) -> Answer:
     name = shown_name(call.door.routes, model)
-    return Answer(body=_encoder.encode(_Done(model=name, status=_Status(status))))
+    return Answer(body=_encoder.encode(_Done(model=name, model_id=name, status=_Status(status))))
 
 
 def _ok() -> Answer:

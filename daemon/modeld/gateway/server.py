@@ -17,6 +17,7 @@ from modeld.errors import AddressInUse, ConfigInvalid
 from modeld.gateway import (
     anthropic,
     audio,
+    karen,
     live,
     management,
     measures,
@@ -46,10 +47,15 @@ ROWS: tuple[Row, ...] = (
     *live.ROWS,
     *belonging(("llama-swap",), passthrough.ROWS),
     *measures.ROWS,
+    *belonging(("karen",), karen.ROWS),
 )
 """Every route; a dialect adds its own here."""
-SPOKEN: dict[str, Dialect] = {"/api/": ollama.OLLAMA, "/v1/messages": anthropic.ANTHROPIC}
-"""What is spoken below a path that has no row."""
+SPOKEN: dict[str, Dialect] = {
+    f"{karen.PREFIX}/": karen.KAREN,
+    "/api/": ollama.OLLAMA,
+    "/v1/messages": anthropic.ANTHROPIC,
+}
+"""What is spoken below a path that has no row; the first that fits."""
 BACKLOG = 512
 DRAIN_POLL_SECONDS = 0.02
 LAST_CALL_SECONDS = 0.25

@@ -82,6 +82,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """Unloads a model, or all of them but the pinned ones."""
     config: Gateway = Gateway()
     """As it is in force."""
+    used: Callable[[], tuple[str, ...]] = tuple
+    """Returns the servers that were asked or loaded here, the last one first."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
