@@ -149,6 +149,23 @@ def test_model_stays_as_long_as_the_configuration_says(config: Config, seconds: 
 
 
 @asynchronous
+async def test_server_is_not_stopped_under_a_request_that_came_with_the_end_of_the_last() -> None:
+    """It would be told to end while it answers, and hang until it is killed."""
+    machine = await with_tool()
+    server_id = machine.server("tool").id
+    machine.emit(RequestStarted(server_id=server_id))
+    await machine.settle()
+    machine.emit(RequestEnded(server_id=server_id, keep_alive_seconds=0.0))
+    machine.emit(RequestStarted(server_id=server_id))
+    await machine.settle()
+    assert machine.servers.stopped == []
+
+    machine.emit(RequestEnded(server_id=server_id, keep_alive_seconds=0.0))
+    await machine.settle()
+    assert machine.servers.stopped == [server_id]
+
+
+@asynchronous
 async def test_pinned_model_stays_until_it_is_unpinned() -> None:
     """S1-54: a pin is kept."""
     machine = await with_tool()

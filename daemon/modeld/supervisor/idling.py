@@ -33,24 +33,42 @@ class Idling:
         """Of servers with a port of their own: what they had worked at the last look."""
         self._looking: dict[str, str] = {}
         """Of those that are being asked: why they would have to go."""
+        self._ended: set[str] = set()
+        self._is_tick = False
 
     def tick(self) -> None:
-        """Stop what is due, and ask those that have a port of their own for their work."""
+        """Have what is due stopped, and ask those that have a port of their own for their work."""
         world = self._world
+        self._is_tick = True
         for server in world.servers.values():
             if server.record.port and server.state is ServerState.READY:
                 world.ports.probe.look_at_slots(server.id, server.record.socket_path)
-        for server, because in self.due():
-            self._stop(server, because)
 
     def after_request(self, server_id: str) -> None:
-        """Stop a server that was to stay no longer than its request, without waiting for a tick."""
+        """Have a server stopped that was to stay no longer than its request, before the tick."""
+        self._ended.add(server_id)
+
+    def act(self) -> None:
+        """
+        Stop what is due.
+
+        Called when every event that came is taken: between the end of one request and the start
+        of the next its server looks idle, and would be stopped under the next.
+        """
+        if not self._is_tick and not self._ended:
+            return
+        ended = tuple(each for each in self._ended if self._leaves_at_once(each))
+        is_tick, self._is_tick = self._is_tick, False
+        self._ended.clear()
+        if is_tick or ended:
+            for server, because in self.due(() if is_tick else ended):
+                self._stop(server, because)
+
+    def _leaves_at_once(self, server_id: str) -> bool:
         server = self._world.servers.get(server_id)
         if server is None or server.in_flight:
-            return
-        if stay_of(self._world, server).seconds == 0:
-            for due, because in self.due((server_id,)):
-                self._stop(due, because)
+            return False
+        return stay_of(self._world, server).seconds == 0
 
     def due(self, only: Sequence[str] = ()) -> list[tuple[Server, str]]:
         """Return the servers that have to go now, and why."""

@@ -158,6 +158,7 @@ class Supervisor:
             self._handle(await self._queue.get())
             while not self._queue.empty():
                 self._handle(self._queue.get_nowait())
+            self.idling.act()
             self.jobs.advance()
             self._publish()
             if self.world.stopping:
