@@ -98,3 +98,17 @@ def test_routed_is_told_at_once_and_then_now_and_then() -> None:
         ("rule:1", 5),
     ]
     assert (told[0].pattern, told[0].reason) == ("^x", "rule 1: fits")
+
+
+def test_servers_are_remembered_by_when_they_were_wanted_last() -> None:
+    """A request without a model may mean the one before; and memory has its bounds."""
+    reports = Reports(FakeDoor(), SetClock())
+    for server in ("a", "b", "b", "a"):
+        reports.started(server)
+    reports.note_use("c")
+
+    assert reports.used() == ("c", "a", "b")
+    for number in range(MAX_REMEMBERED_SERVERS):
+        reports.started(str(number))
+    assert len(reports.used()) == MAX_REMEMBERED_SERVERS
+    assert "c" not in reports.used()
