@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from modeld.core.entities import Header
 from modeld.core.filename import (
     complete,
-    format_parameters,
     is_mmproj,
     name_words,
     parse_name,
@@ -149,24 +148,6 @@ def test_header_wins_over_the_name() -> None:
     assert complete(Header(quantisation="F16"), "llama-70B-128k-Q8_0.gguf") == Header(
         parameters=70 * B, quantisation="F16", context_tokens=128 * K
     )
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, ""),
-        (224_928, "0.2M"),
-        (134_515_008, "0.13B"),
-        (7_615_616_512, "7.62B"),
-        (9_996_000_000, "10.0B"),
-        (70_553_706_496, "70.6B"),
-        (99_960_000_000, "100B"),
-        (405_853_388_800, "406B"),
-    ],
-)
-def test_parameters_are_printed_with_three_figures(count: int, text: str) -> None:
-    """`list` has one narrow column for them."""
-    assert format_parameters(count) == text
 
 
 @given(st.text(max_size=80))

@@ -6,7 +6,6 @@ from modeld.core.scenario import (
     ARRAY_MODEL,
     DEFAULT_USE_SECONDS,
     Use,
-    is_pattern,
     parse_file,
     parse_pattern,
     what_if,
@@ -81,14 +80,6 @@ def test_nonsense_is_refused_with_what_is_wrong(text: str, message: str) -> None
     """A typing error must not become an empty simulation."""
     with pytest.raises(Usage, match=message):
         parse_pattern(text, SIZES)
-
-
-@pytest.mark.parametrize(
-    ("text", "pattern"), [("builtin1", False), ("a=0s", True), ("a;b", True), (' ["0s"]', True)]
-)
-def test_name_and_pattern_are_told_apart(text: str, pattern: bool) -> None:
-    """S0-41: a preset's name holds neither = nor ;."""
-    assert is_pattern(text) is pattern
 
 
 def test_json_file_is_the_same_as_toml() -> None:

@@ -12,7 +12,7 @@ from modeld.core.compare import Trace, compare
 from modeld.core.entities import State
 from modeld.core.replay import Rules
 from modeld.core.scenario import Expectation, Scenario, parse_file, parse_pattern
-from modeld.core.simulate import BEGINNING, Run, Tag, day_of, history, loads_of, simulate
+from modeld.core.simulate import BEGINNING, Run, Tag, history, loads_of, simulate
 from modeld.core.stats import count_runtime, count_use
 from modeld.core.tiers import CachePolicy
 from modeld.core.timeline import svg
@@ -183,14 +183,6 @@ def test_simulator_asks_the_daemons_own_functions() -> None:
     }
 
     assert {"rank", "stats", "decide", "precache"} <= imported
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "day 0 00:00"), (86_399, "day 0 23:59"), (90_000, "day 1 01:00")]
-)
-def test_times_are_told_as_days(seconds: float, text: str) -> None:
-    """Nobody counts seconds over weeks."""
-    assert day_of(seconds) == text
 
 
 def test_scenario_loads_keep_the_order_of_time() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeld.host.notify import ServiceManager, listen_fds, turn_away, without_service_manager
+from modeld.host.notify import ServiceManager, listen_fds, turn_away
 
 PID = str(os.getpid())
 
@@ -101,14 +101,6 @@ def test_manager_that_is_gone_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPat
 def test_watchdog_is_for_this_process_only(environment: dict[str, str], seconds: float) -> None:
     """sd_watchdog_enabled(3): an inherited variable is not meant for us."""
     assert ServiceManager(environment).watchdog_seconds == seconds
-
-
-def test_other_programs_get_no_word_of_the_manager() -> None:
-    """B1: a llama-server that says READY=1 would speak for modeld."""
-    names = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"]
-    environment = dict.fromkeys([*names, "LISTEN_FDNAMES", "PATH"], "x")
-
-    assert without_service_manager(environment) == {"PATH": "x"}
 
 
 LISTENER = """

@@ -118,19 +118,6 @@ def without_quantisation(stem: str) -> str:
     return _QUANTISATION.sub("", stem)
 
 
-def format_parameters(count: int) -> str:
-    """Return a number of parameters as people say it: `0.60B`, `7.62B`, `70.6B`, `405B`."""
-    if count <= 0:
-        return ""
-    if count < 5 * 10**6:  # which would be 0.00B
-        return f"{count / 10**6:.1f}M"
-    billions = count / 10**9
-    for digits, limit in ((2, 10), (1, 100)):
-        if round(billions, digits) < limit:
-            return f"{billions:.{digits}f}B"
-    return f"{billions:.0f}B"
-
-
 def _quantisation(stem: str) -> str:
     """Return the last quantisation that the name has, as llama.cpp writes it."""
     found = _QUANTISATION.findall(stem)

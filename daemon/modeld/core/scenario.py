@@ -101,11 +101,6 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     expect: Expectation | None = None
 
 
-def is_pattern(text: str) -> bool:
-    """Whether somebody typed a pattern and not the name of a scenario, which may hold no `=;`."""
-    return any(letter in text for letter in "=;") or text.lstrip().startswith("[")
-
-
 def parse_pattern(text: str, sizes_bytes: Mapping[str, int], name: str = "pattern") -> Scenario:
     """
     Return the scenario of a pattern, or of an array of times.

@@ -18,7 +18,6 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from modeld.core.entities import State
-from modeld.core.rank import DAY_SECONDS
 from modeld.core.replay import Access, Finished, Load, Rules, Start, VirtualSsd
 from modeld.core.scenario import Expectation, Scenario, SimulatedModel, Use, what_if
 from modeld.core.tiers import Decision
@@ -311,12 +310,6 @@ def unmet(
     if expected.failed is not None and expected.failed != summary.failed:
         wrong.append(f"failed {summary.failed} times; expected: {expected.failed}")
     return tuple(wrong)
-
-
-def day_of(seconds: float) -> str:
-    """Return a time of a scenario as people read it: `day 3 04:30`."""
-    days, rest = divmod(int(seconds), int(DAY_SECONDS))
-    return f"day {days} {rest // 3600:02}:{rest % 3600 // 60:02}"
 
 
 def _names(names: Sequence[str]) -> str:

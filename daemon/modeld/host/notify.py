@@ -70,11 +70,6 @@ class ServiceManager:
             self._notifier.notify(message.encode("utf-8", "replace").decode("latin-1"))
 
 
-def without_service_manager(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for other programs, which must not speak in modeld's name."""
-    return {name: text for name, text in environment.items() if name not in _OURS + _LISTEN}
-
-
 def listen_fds(environment: Mapping[str, str], pid: int) -> dict[str, list[int]]:
     """
     Return the sockets that the service manager listens on for this process, by name.
