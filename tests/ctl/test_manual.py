@@ -10,6 +10,7 @@ from modelctl.commands.help import exit_codes
 from modelctl.importing.gleaning import Left, Taken
 from modelctl.importing.report import ImportReport
 from modelctl.render.answer import failure_fields
+from modelctl.render.doctor import Finding
 from modelctl.table import BY_NAME, COMMANDS, GLOBAL_OPTIONS, SELECT, Command, Option
 from modeld.errors import STATUSES
 from modeld.wire.cache import (
@@ -205,6 +206,11 @@ def test_manual_has_the_keys_of_status_in_both_shapes() -> None:
 def test_manual_has_the_keys_of_answers_without_a_daemon(item: str, struct: type[Struct]) -> None:
     """They say whether one runs, since the daemon may know of variables that modelctl does not."""
     assert keys(item) == {*struct.__struct_fields__, "daemon"}
+
+
+def test_manual_has_the_keys_of_a_finding() -> None:
+    """What a program acts on after `doctor`."""
+    assert keys("Em finding") == set(Finding._fields)
 
 
 def test_manual_has_the_keys_of_an_error() -> None:

@@ -27,12 +27,12 @@ _KEYS: dict[str, tuple[str, ...]] = {
 
 def variables(addresses: Sequence[str], families: Sequence[str]) -> dict[str, str]:
     """Return the variables that hold no key, for clients of these families."""
-    base = f"http://{_reachable(addresses[0])}"
+    base = f"http://{reachable(addresses[0])}"
     chosen = next((each for each in addresses if each.endswith(OLLAMA_PORT)), addresses[0])
     found = {
         "openai": {"OPENAI_BASE_URL": f"{base}/v1", "OPENAI_API_BASE": f"{base}/v1"},
         "anthropic": {"ANTHROPIC_BASE_URL": base, "ANTHROPIC_API_KEY": ""},
-        "ollama": {"OLLAMA_HOST": f"http://{_reachable(chosen)}"},
+        "ollama": {"OLLAMA_HOST": f"http://{reachable(chosen)}"},
     }
     return {name: value for family in families for name, value in found[family].items()}
 
@@ -55,7 +55,7 @@ def env_text(plain: Mapping[str, str], keys: Sequence[str], key_file: str, shell
     )
 
 
-def _reachable(address: str) -> str:
+def reachable(address: str) -> str:
     """Return an address that a program on this machine can connect to."""
     host, _, port = address.rpartition(":")
     return f"{_WITHIN.get(host, host)}:{port}"

@@ -71,6 +71,19 @@ COMMANDS: tuple[Command, ...] = (
         examples=(("modelctl reload", "after an edit of modeld.toml"),),
     ),
     Command(
+        "doctor",
+        "Daemon",
+        "look for what is wrong, and say what cures it",
+        "doctor.doctor",
+        "Changes nothing, and works while modeld is not running.  Exit status 1 where something "
+        "has failed; warnings alone are 0.",
+        examples=(
+            ("modelctl doctor", "what is wrong here?"),
+            ("modelctl -q doctor", "only what is not well, by name"),
+        ),
+        timeout_s=10,
+    ),
+    Command(
         "env",
         "Daemon",
         "print the variables that point other programs here",
