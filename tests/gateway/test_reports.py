@@ -57,6 +57,26 @@ def test_ends_are_told_before_the_next_start() -> None:
     run(main)
 
 
+def test_start_that_takes_the_place_of_an_end_is_told_with_it() -> None:
+    """The loop need not wake for each of two thousand requests a second, and never counts fewer."""
+
+    async def main() -> None:
+        door = FakeDoor()
+        reports = Reports(door, SetClock())
+        reports.started("a")
+        reports.ended("a")
+        reports.started("a")
+        assert door.in_flight() == {"a": 1}
+        assert len(door.events) == 1
+
+        reports.started("a")
+        assert door.in_flight() == {"a": 2}
+        reports.started("b")
+        assert door.in_flight() == {"a": 2, "b": 1}
+
+    run(main)
+
+
 def test_bytes_are_told_once_a_second_for_each_server() -> None:
     """The watchdog needs a sign of life from each, not a flood from one."""
     door, clock = FakeDoor(), SetClock()

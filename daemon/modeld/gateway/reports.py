@@ -1,9 +1,10 @@
 """
 What the supervisor's loop hears of requests: each start, each end, and that bytes move.
 
-A start is told at once, and the ends that are due with it; an end alone waits a moment, so that
-the next request of the same client needn't wait until the loop has noted it.  Every start that
-was told is followed by its end.  Nothing here knows what a request is.
+A start is told at once; an end waits a moment, so that the next request needn't wait until the
+loop has noted it, and takes the place of the one that ended there: the loop never counts fewer
+than there are, and wakes 50 times a second where 2,000 requests come.  Every start that was told
+is followed by its end.  Nothing here knows what a request is.
 """
 
 import asyncio
@@ -38,7 +39,10 @@ class Reports:
     def __init__(self, door: Door, clock: Clock) -> None:
         self._door = door
         self._clock = clock
-        self._ended: list[RequestEnded] = []
+        self._late: list[RequestEnded | RequestStarted] = []
+        """What is told in a moment, in order."""
+        self._free: dict[str, int] = {}
+        """Server -> ends among them whose places no start has taken."""
         self._is_due = False
         self._moved: dict[str, float] = {}
         self._used: dict[str, None] = {}
@@ -48,11 +52,21 @@ class Reports:
         """Route and model -> when it was told last, and how many requests came since."""
 
     def started(self, server_id: str) -> None:
-        """Tell that a request went to a server."""
-        self.flush()
+        """
+        Tell that a request went to a server.
+
+        Where another has just ended there, whose end is not told yet, this one takes its place:
+        it is told with that end, since in between the loop counts enough.
+        """
         if server_id != self._last_used:
             self.note_use(server_id)
-        self._door.submit(RequestStarted(server_id=server_id))
+        free = self._free.get(server_id, 0)
+        if free:
+            self._free[server_id] = free - 1
+            self._late.append(RequestStarted(server_id=server_id))
+        else:
+            self.flush()
+            self._door.submit(RequestStarted(server_id=server_id))
 
     def note_use(self, server_id: str) -> None:
         """Remember that somebody wanted this server, by a request or by a load."""
@@ -73,11 +87,12 @@ class Reports:
         figures: Figures | None = None,
     ) -> None:
         """Tell, in a moment, that a request is over."""
-        self._ended.append(
+        self._late.append(
             RequestEnded(
                 server_id=server_id, keep_alive_seconds=keep_alive_seconds, figures=figures
             )
         )
+        self._free[server_id] = self._free.get(server_id, 0) + 1
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
@@ -105,6 +120,7 @@ class Reports:
 
     def counted(self, figures: Figures) -> None:
         """Tell, at once, what a request cost that no server has any more, or ever had."""
+        self.flush()
         self._door.submit(RequestLost(figures=figures))
 
     def served(self, event: RequestServed) -> None:
@@ -117,9 +133,10 @@ class Reports:
 
     def flush(self) -> None:
         """Tell of all ends now."""
-        for event in self._ended:
+        for event in self._late:
             self._door.submit(event)
-        self._ended.clear()
+        self._late.clear()
+        self._free.clear()
 
     def moved(self, server_id: str) -> None:
         """Tell that bytes of an answer came, at most once a second for each server."""
