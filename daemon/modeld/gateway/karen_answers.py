@@ -11,11 +11,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from modeld.gateway.completions import Choice, Delta, read_chunk
-from modeld.gateway.events import EventReader, EventTooLong
+from modeld.gateway.completions import Choice, Chunk, Delta
 from modeld.gateway.http import Problem
 from modeld.gateway.openai import sign_of_life
-from modeld.gateway.translation import nonsense
+from modeld.gateway.retelling import Retelling
 from modeld.supervisor.ports import Clock
 
 _NO_DETAIL: Final = "the request failed; modeld's log may say why"
@@ -124,72 +123,39 @@ class Teller:
         return b"data: %b\n\n" % _encoder.encode(last)
 
 
-class Words:
-    """Translates chat completions and completions."""
+class Words(Retelling):
+    """Tells of words alone."""
 
     def __init__(self, teller: Teller) -> None:
+        super().__init__()
         self._teller = teller
         teller.note_sent()
-        self._events = EventReader()
-        self._is_finished = False
-        """The server said why it ended."""
-        self._is_over = False
+        self._has_reason = False
 
-    def piece(self, data: bytes) -> bytes:
-        """Return the events for these bytes."""
-        told: list[bytes] = []
-        try:
-            for event in self._events.feed(data):
-                told.extend(self._told(event))
-        except Problem as problem:
-            told.append(self._fail(problem))
-        except EventTooLong:
-            told.append(self._fail(nonsense("an event without end")))
-        return b"".join(told)
-
-    def end(self) -> bytes:
-        """Return the last event, where the server did not say that it was over."""
-        if self._is_over:
-            return b""
-        if not self._is_finished:
-            return self._fail(nonsense("only a part of its answer"))
-        self._is_over = True
-        return self._teller.last()
-
-    def whole(self, body: bytes) -> bytes:
-        """
-        Return an answer that is no stream.
-
-        Raises:
-            Problem: It makes no sense.
-        """
-        chunk = read_chunk(body)
-        if not chunk.choices:
-            raise nonsense("an answer without words")
-        choice = chunk.choices[0]
+    def _whole(self, chunk: Chunk, choice: Choice) -> bytes:
+        del chunk
         return self._teller.whole(choice.text or (choice.message or Delta()).content or "")
 
-    def _fail(self, problem: Problem) -> bytes:
-        self._is_over = True
+    def _is_finished(self) -> bool:
+        return self._has_reason
+
+    def _last(self) -> bytes:
+        return self._teller.last()
+
+    def _error(self, problem: Problem) -> bytes:
         return stream_error(problem)
 
-    def _told(self, event: bytes | None) -> Iterator[bytes]:
-        if self._is_over:
-            return
-        if event is None:
-            yield sign_of_life("")
-            return
-        if event == b"[DONE]":
-            yield self.end()
-            return
-        chunk = read_chunk(event)
+    def _sign_of_life(self) -> bytes:
+        return sign_of_life("")
+
+    def _chunk(self, chunk: Chunk) -> Iterator[bytes]:
         if chunk.error is not None:
             raise Problem(500, chunk.error.message, kind="server_error")
         for choice in chunk.choices[:1]:
             yield self._words(choice)
 
     def _words(self, choice: Choice) -> bytes:
-        self._is_finished = self._is_finished or bool(choice.finish_reason)
+        self._has_reason = self._has_reason or bool(choice.finish_reason)
         words = choice.delta or Delta()
         text = choice.text or words.content or ""
         if text:

@@ -20,11 +20,10 @@ from modeld.gateway.completions import (
     Function,
     Timings,
     Usage,
-    read_chunk,
     read_vectors,
 )
-from modeld.gateway.events import EventReader, EventTooLong
 from modeld.gateway.http import Problem
+from modeld.gateway.retelling import Retelling
 from modeld.gateway.translation import nonsense
 from modeld.supervisor.ports import Clock
 
@@ -231,75 +230,40 @@ class Calls:
 # --- translators ----------------------------------------------------------------------------
 
 
-class Words:
-    """Translates chat completions and completions."""
+class Words(Retelling):
+    """Tells of words, thoughts and tool calls."""
 
     def __init__(self, teller: Teller) -> None:
+        super().__init__()
         self._teller = teller
         teller.note_sent()
-        self._events = EventReader()
         self._calls = Calls()
-        self._last = Chunk()
+        self._numbers = Chunk()
         self._reason = ""
-        self._is_over = False
 
-    def piece(self, data: bytes) -> bytes:
-        """Return the lines for these bytes."""
-        if self._is_over:
-            return b""
-        lines: list[bytes] = []
-        try:
-            for event in self._events.feed(data):
-                lines.extend(self._told(event))
-        except Problem as problem:
-            lines.append(self._fail(problem))
-        except EventTooLong:
-            lines.append(self._fail(nonsense("an event without end")))
-        return b"".join(lines)
-
-    def end(self) -> bytes:
-        """Return the last line, where the server did not say that it was over."""
-        if self._is_over:
-            return b""
-        if not self._reason:
-            return self._fail(nonsense("only a part of its answer"))
-        self._is_over = True
-        return self._teller.done(self._reason, self._last)
-
-    def whole(self, body: bytes) -> bytes:
-        """
-        Return an answer that is no stream.
-
-        Raises:
-            Problem: It makes no sense.
-        """
-        chunk = read_chunk(body)
-        if not chunk.choices:
-            raise nonsense("an answer without words")
-        choice = chunk.choices[0]
+    def _whole(self, chunk: Chunk, choice: Choice) -> bytes:
         if choice.message is not None and choice.message.tool_calls:
             self._calls.add(_numbered(choice.message.tool_calls))
         calls = self._calls.take(is_cut=choice.finish_reason == "length")
         return self._teller.whole(choice, chunk, calls)
 
-    def _fail(self, problem: Problem) -> bytes:
-        self._is_over = True
+    def _is_finished(self) -> bool:
+        return bool(self._reason)
+
+    def _last(self) -> bytes:
+        return self._teller.done(self._reason, self._numbers)
+
+    def _error(self, problem: Problem) -> bytes:
         return error_line(problem)
 
-    def _told(self, event: bytes | None) -> Iterator[bytes]:
-        if self._is_over:
-            return
-        if event is None:
-            yield SIGN_OF_LIFE
-            return
-        if event == b"[DONE]":
-            yield self.end()
-            return
-        chunk = read_chunk(event)
+    def _sign_of_life(self) -> bytes:
+        return SIGN_OF_LIFE
+
+    def _chunk(self, chunk: Chunk) -> Iterator[bytes]:
         if chunk.error is not None:
             raise Problem(502, chunk.error.message or "the server failed")
         if chunk.usage is not None or chunk.timings is not None:
-            self._last = chunk
+            self._numbers = chunk
         for choice in chunk.choices[:1]:
             yield from self._choice(choice)
 
