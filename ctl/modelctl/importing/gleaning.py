@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from modelctl.importing.source import Document, Path, dotted, leaves
-from modelctl.importing.values import PROFILES, Reader, Unfit, is_secret
+from modelctl.importing.values import PROFILES, Reader, Unfit, is_secret, seconds
 from modeld.wire.history import PastUse
 
 Config = dict[str, object]
@@ -113,6 +113,21 @@ class Gleaning:
             self._set(parts, value)
         self._handled.add(path)
         self._taken.append(Taken(dotted(path), dotted(parts), value, note))
+
+    def take_idle_time(self, path: Path) -> None:
+        """Take how long an idle model stays; a negative time is for ever."""
+        value = self.value(*path)
+        if value is None:
+            return
+        try:
+            time_s = seconds(value)
+        except Unfit as error:
+            self.leave(path, str(error), wrong=True)
+            return
+        if time_s < 0:
+            self.put(path, "models.auto_unload_idle", value=False)
+        else:
+            self.put(path, "models.idle_timeout_seconds", time_s)
 
     def leave(self, path: Path, reason: str, *, wrong: bool = False) -> None:
         """Leave a part of the file, if it is there, with all below that was not told of yet."""

@@ -19,7 +19,6 @@ from modelctl.importing.values import (
     boolean,
     number,
     one_of,
-    seconds,
     text,
     texts,
     whole,
@@ -99,9 +98,9 @@ def _settings(gleaning: Gleaning) -> Imported:
     for above in (("keepAlive",), ("model", "keepAlive")):
         gleaning.take((*above, "enabled"), "keep_alive.enabled", boolean)
         gleaning.take((*above, "models"), "keep_alive.models", texts)
-        _timeout(gleaning, (*above, "timeout"))
-    _timeout(gleaning, ("models", "keep_alive"))
-    _timeout(gleaning, ("models", "keepAlive"))
+        gleaning.take_idle_time((*above, "timeout"))
+    gleaning.take_idle_time(("models", "keep_alive"))
+    gleaning.take_idle_time(("models", "keepAlive"))
     gleaning.leave_all(LEFT)
     return gleaning.finish()
 
@@ -119,22 +118,6 @@ def _routing(gleaning: Gleaning, above: tuple[str, ...]) -> None:
             gleaning.leave(path, f"there is no profile '{profile}' (there are {known})", wrong=True)
     keys = "preferred_families preferredFamilies fallback_profile fallbackProfile"
     gleaning.leave_all(((keys, FAMILIES),), above)
-
-
-def _timeout(gleaning: Gleaning, path: tuple[str, ...]) -> None:
-    """Take how long an idle model stays; -1 is for ever."""
-    value = gleaning.value(*path)
-    if value is None:
-        return
-    try:
-        time_s = seconds(value)
-    except Unfit as error:
-        gleaning.leave(path, str(error), wrong=True)
-        return
-    if time_s < 0:
-        gleaning.put(path, "models.auto_unload_idle", value=False)
-    else:
-        gleaning.put(path, "models.idle_timeout_seconds", time_s)
 
 
 # --- the table of models -----------------------------------------------------------------------

@@ -7,7 +7,7 @@ swallowed a key each; what they broke is told with its line, and the rest is tak
 
 from modelctl.importing.gleaning import Gleaning, Imported, Place
 from modelctl.importing.source import Document
-from modelctl.importing.values import Unfit, log_level, one_of, seconds, text, whole
+from modelctl.importing.values import Unfit, log_level, one_of, text, whole
 
 ROLES = ("primary", "code", "fast")
 MISPLACED = ("type", "max_models", "eviction")
@@ -28,25 +28,12 @@ def glean(document: Document, place: Place) -> Imported:
         gleaning.take(("llm", "models", role), f"routing.roles.{role}", text)
     for key in MISPLACED:
         gleaning.leave(("llm", "models", key), "misplaced: it belongs below llm.cache", wrong=True)
-    _keep_alive(gleaning)
+    gleaning.take_idle_time(("llm", "keep_alive"))
     _cache(gleaning)
     _routing(gleaning)
     gleaning.take(("logging", "level"), "log.level", log_level)
     gleaning.leave_all(LEFT)
     return gleaning.finish()
-
-
-def _keep_alive(gleaning: Gleaning) -> None:
-    path = ("llm", "keep_alive")
-    try:
-        time_s = seconds(gleaning.value(*path))
-    except Unfit as error:
-        gleaning.leave(path, str(error), wrong=True)
-        return
-    if time_s < 0:
-        gleaning.put(path, "models.auto_unload_idle", value=False)
-    else:
-        gleaning.put(path, "models.idle_timeout_seconds", time_s)
 
 
 def _cache(gleaning: Gleaning) -> None:
