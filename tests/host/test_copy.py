@@ -3,7 +3,6 @@
 import mmap
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,33 +17,7 @@ SLOW = 2 * MIB
 """[bytes/s] Slow enough that a test can step in."""
 
 
-@pytest.fixture(autouse=True)
-def no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every copy read and written, also where the folder for tests could share blocks."""
-    monkeypatch.setattr("modeld.host.copy.sink.clone", lambda _source, _target: False)
-
-
-@pytest.fixture
-def copying() -> Iterator[Copying]:
-    """Return a copier."""
-    with a_copier() as found:
-        yield found
-
-
-@pytest.fixture
-def hdd(tmp_path: Path) -> Path:
-    """Return the folder that is copied from."""
-    path = tmp_path / "hdd"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def ssd(tmp_path: Path) -> Path:
-    """Return the folder that is copied to."""
-    path = tmp_path / "ssd"
-    path.mkdir()
-    return path
+pytestmark = pytest.mark.usefixtures("no_clones")
 
 
 def a_file(folder: Path, name: str = "a.gguf", size_bytes: int = 3 * MIB + 5) -> Path:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -30,25 +30,7 @@ _Words = ParamSpec("_Words")
 _Answer = TypeVar("_Answer")
 
 
-@pytest.fixture(autouse=True)
-def no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every copy read and written, also where the folder for tests could share blocks."""
-    monkeypatch.setattr("modeld.host.copy.sink.clone", lambda _source, _target: False)
-
-
-@pytest.fixture
-def copying() -> Iterator[Copying]:
-    """Return a copier."""
-    with a_copier() as found:
-        yield found
-
-
-@pytest.fixture
-def ssd(tmp_path: Path) -> Path:
-    """Return the folder that is copied to."""
-    path = tmp_path / "ssd"
-    path.mkdir()
-    return path
+pytestmark = pytest.mark.usefixtures("no_clones")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from modeld.host.copy.failure import CopyFailed
 from modeld.host.copy.tier import open_root, open_work, parts_of, relative_to
-from tests.support.copying import WORK_NAME, Copying, a_copier, an_order, leftovers, visible
+from tests.support.copying import WORK_NAME, Copying, an_order, leftovers, visible
 
 HOSTILE = [
     "",
@@ -32,25 +31,7 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every copy read and written, also where the folder for tests could share blocks."""
-    monkeypatch.setattr("modeld.host.copy.sink.clone", lambda _source, _target: False)
-
-
-@pytest.fixture
-def copying() -> Iterator[Copying]:
-    """Return a copier."""
-    with a_copier() as found:
-        yield found
-
-
-@pytest.fixture
-def ssd(tmp_path: Path) -> Path:
-    """Return the folder that is copied to."""
-    path = tmp_path / "ssd"
-    path.mkdir()
-    return path
+pytestmark = pytest.mark.usefixtures("no_clones")
 
 
 @pytest.fixture
