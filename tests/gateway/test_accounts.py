@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeld.core.events import RequestEnded, RequestLost
+from modeld.core.events import RequestLost, RequestsEnded
 from modeld.core.usage import Figures
 from modeld.errors import DoesNotFit
 from modeld.gateway import accounts
@@ -260,11 +260,13 @@ def test_failures_have_the_class_of_who_failed(status: int, was_sent: bool, fail
 
 def costs(house: House) -> list[Figures]:
     """Return what the loop was told that requests cost."""
-    return [
-        event.figures
-        for event in house.door.events
-        if isinstance(event, RequestEnded | RequestLost) and event.figures is not None
-    ]
+    found: list[Figures] = []
+    for event in house.door.events:
+        if isinstance(event, RequestsEnded):
+            found += event.figures
+        elif isinstance(event, RequestLost):
+            found.append(event.figures)
+    return found
 
 
 def answer(body: bytes, status: bytes = b"200 OK") -> Callable[[Asked, Answering], Awaitable[None]]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from modeld.config.schema import Parameters, Rewrite
 from modeld.core import usage
-from modeld.core.events import Event, RequestEnded, RequestStarted, UsageAsked
+from modeld.core.events import Event, UsageAsked
 from modeld.core.usage import Figures, Histogram
 from modeld.errors import DoesNotFit
 from modeld.gateway.karen import PREFIX, ROWS
@@ -167,8 +167,8 @@ def test_prompt_is_a_chat_of_one_turn_with_the_defaults() -> None:
             messages = [{"role": "user", "content": "hi"}]
             assert asked_of(server) == ("/v1/chat/completions", {**DEFAULTS, "messages": messages})
             assert (told["response"], told["parameters"]) == ("hello", DEFAULTS)
-            assert house.door.count(RequestStarted) == 1
-            await until(lambda: house.door.count(RequestEnded) == 1)
+            assert house.door.started() == 1
+            await until(lambda: house.door.ended() == 1)
 
     run(main)
 

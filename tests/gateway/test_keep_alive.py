@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modeld.core.events import RequestEnded
+from modeld.core.events import RequestsEnded
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, run, running, short_directory, until
 from tests.support.real_engine import engine_running, serving
@@ -25,7 +25,7 @@ FORMS = {0: 0.0, 300: 300.0, -1: -1.0, "10m": 600.0, "-1m": -60.0, "0": 0.0}
 
 def told(house: House) -> list[float | None]:
     """Return what the loop heard of requests' ends."""
-    return [e.keep_alive_seconds for e in house.door.events if isinstance(e, RequestEnded)]
+    return [e.keep_alive_seconds for e in house.door.events if isinstance(e, RequestsEnded)]
 
 
 async def post(house: House, path: str, body: object) -> tuple[int, bytes]:

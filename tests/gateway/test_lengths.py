@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from modeld.core.events import RequestEnded, RequestStarted
 from modeld.gateway.http import Problem
 from modeld.gateway.lengths import fraction_of, may_be_too_long, refuse_far_over
 from modeld.gateway.table import Wanted
@@ -125,7 +124,7 @@ def test_a_long_request_is_counted_by_its_server(
                     assert reply.headers.get("x-modeld-context") == expected
                     assert len(server.asked) == 2
                     assert server.connections == 1, "the same connection is used again"
-            assert door.count(RequestStarted) == door.count(RequestEnded) == 1
+            assert door.started() == door.ended() == 1
 
     run(main)
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from modeld.core.entities import Origin
-from modeld.core.events import Event, RequestStarted, UnloadAsked
+from modeld.core.events import Event, UnloadAsked
 from modeld.errors import DoesNotFit, Pinned
 from modeld.gateway import management
 from modeld.supervisor.door import OnProgress
@@ -131,7 +131,7 @@ def test_looking_neither_loads_nor_keeps_awake() -> None:
                 assert (await house.get(path)).status == 200
 
             assert door.asked == []
-            assert door.count(RequestStarted) == 0
+            assert door.started() == 0
 
     run(main)
 

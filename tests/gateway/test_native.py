@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from modeld.core.events import RequestStarted
 from modeld.gateway.native import ROWS
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, Reply, opened, run, running, short_directory, until
@@ -67,7 +66,7 @@ def test_properties_are_those_of_the_model_s_server(engine: Engine) -> None:
 
             assert mine["total_slots"] >= 1
             assert status == 200
-            assert house.door.count(RequestStarted) == 0
+            assert house.door.started() == 0
 
     run(main)
 

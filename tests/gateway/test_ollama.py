@@ -10,7 +10,7 @@ import ollama
 import pytest
 from msgspec.structs import replace
 
-from modeld.core.events import RequestEnded, RequestStarted
+from modeld.core.events import RequestsEnded
 from modeld.errors import DoesNotFit, ServerFailed
 from modeld.gateway import translation
 from modeld.gateway.guard import Limits
@@ -143,8 +143,8 @@ def test_client_gets_a_chat_answer(engine: str) -> None:
             assert answer.total_duration is not None
             assert answer.eval_duration is not None
             assert answer.total_duration > answer.eval_duration > 1000  # [ns]
-            await until(lambda: house.door.count(RequestEnded) == 1)
-            assert house.door.count(RequestStarted) == 1
+            await until(lambda: house.door.ended() == 1)
+            assert house.door.started() == 1
 
     run(main)
 
@@ -461,7 +461,7 @@ def test_the_loop_hears_with_the_end_how_long_a_model_is_kept() -> None:
 
             assert parts[-1].done_reason == "stop"
             await until(lambda: house.door.in_flight() == {})
-            ends = [each for each in house.door.events if isinstance(each, RequestEnded)]
+            ends = [each for each in house.door.events if isinstance(each, RequestsEnded)]
             assert [each.keep_alive_seconds for each in ends] == [0]
             assert house.door.unloaded == []
 

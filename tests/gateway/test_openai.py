@@ -8,7 +8,6 @@ import openai
 import pytest
 
 from modeld.core.entities import ServerState
-from modeld.core.events import RequestEnded, RequestStarted
 from modeld.errors import DoesNotFit, ServerFailed, Throttled
 from modeld.gateway.guard import Limits
 from modeld.gateway.openai import ROWS
@@ -48,8 +47,8 @@ def test_client_gets_a_chat_answer(engine: Engine) -> None:
             answer = await ai.chat.completions.create(model="nick", messages=MESSAGES)
 
             assert (answer.choices[0].message.content or "").strip() == SENTENCE
-            await until(lambda: house.door.count(RequestEnded) == 1)
-            assert house.door.count(RequestStarted) == 1
+            await until(lambda: house.door.ended() == 1)
+            assert house.door.started() == 1
 
     run(main)
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.core.entities import Origin
-from modeld.core.events import LoadAsked, RequestEnded, RequestMoved, RequestStarted, Selection
+from modeld.core.events import LoadAsked, RequestStarted, Selection
 from modeld.errors import (
     Busy,
     DoesNotFit,
@@ -607,8 +607,8 @@ def test_two_hundred_requests_for_one_cold_model_are_all_answered() -> None:
 
             assert statuses == {200}
             assert len(server.asked) == 200
-            await until(lambda: house.door.count(RequestEnded) == 200)
-            assert house.door.count(RequestStarted) == 200
+            await until(lambda: house.door.ended() == 200)
+            assert house.door.started() == 200
 
     run(main)
 
@@ -642,7 +642,7 @@ def test_a_client_that_leaves_while_its_model_loads_is_forgotten(how: str, body:
             raw.close()
 
             assert server.asked == []
-            assert house.door.count(RequestStarted) == 0
+            assert house.door.started() == 0
 
     run(main)
 
@@ -704,11 +704,11 @@ def test_a_client_that_leaves_the_line_for_a_connection_loses_its_turn() -> None
             await until(lambda: len(server.asked) == upstream.MAX_OPEN)
             leaving = await house.connect()
             await leaving.send(house.chat())
-            await until(lambda: house.door.count(RequestStarted) == upstream.MAX_OPEN + 1)
+            await until(lambda: house.door.started() == upstream.MAX_OPEN + 1)
             last = asyncio.ensure_future(house.ask())
-            await until(lambda: house.door.count(RequestStarted) == upstream.MAX_OPEN + 2)
+            await until(lambda: house.door.started() == upstream.MAX_OPEN + 2)
             leaving.close()
-            await until(lambda: house.door.count(RequestEnded) == 1)
+            await until(lambda: house.door.ended() == 1)
             release.set()
 
             assert (await last).status == 200
@@ -748,7 +748,7 @@ def test_a_server_that_dies_in_a_stream_is_told_inside_it(cut: bytes) -> None:
             await answering.stream_head()
             await answering.event(b"1")
             await answering.send(cut)
-            await until(lambda: house.door.count(RequestMoved) > 0)
+            await until(lambda: house.door.moved() > 0)
             answering.close()
 
         async with ready() as (house, server):
@@ -981,7 +981,7 @@ def test_bytes_of_an_answer_are_reported_at_most_once_a_second() -> None:
             server.script = script
             await house.ask(STREAM)
 
-            assert 1 <= house.door.count(RequestMoved) <= 2
+            assert 1 <= house.door.moved() <= 2
 
     run(main)
 
@@ -1049,7 +1049,7 @@ def test_a_bug_in_the_relay_ends_the_connection_and_the_request() -> None:
                 async with opened(house, house.chat()) as raw:
                     assert await raw.rest() == b""
                 await until(lambda: door.in_flight() == {} and server.open == 0)
-                assert door.count(RequestStarted) == 1
+                assert door.started() == 1
 
     run(main)
 

@@ -7,8 +7,8 @@ from modeld.core.entities import Exit, Origin, State
 from modeld.core.events import (
     CancelAsked,
     LoadAsked,
-    RequestEnded,
     RequestLost,
+    RequestsEnded,
     RequestServed,
     RequestStarted,
     Selection,
@@ -56,7 +56,7 @@ async def test_requests_are_summed_up_by_model() -> None:
     for failure in ("", "left", "server"):
         machine.emit(RequestStarted(server_id=server_id))
         figures = replace(FIGURES, failure=failure)
-        machine.emit(RequestEnded(server_id=server_id, figures=figures))
+        machine.emit(RequestsEnded(server_id=server_id, figures=(figures,)))
     machine.emit(RequestLost(figures=Figures(model_id="big", was_ready=False, failure="load")))
     report: UsageReport = await machine.request(UsageAsked)
 
@@ -74,7 +74,7 @@ async def test_request_whose_server_is_gone_is_counted_all_the_same() -> None:
     """The failures that matter most are those of servers that died."""
     machine = FakeMachine(UNTHROTTLED)
     await machine.start("tool")
-    machine.emit(RequestEnded(server_id="gone", figures=FIGURES))
+    machine.emit(RequestsEnded(server_id="gone", figures=(FIGURES,)))
     await machine.settle()
 
     assert machine.supervisor.counting.report().total.requests == 1

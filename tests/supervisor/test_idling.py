@@ -9,7 +9,7 @@ from modeld.core.entities import Exit, Found, Origin, Process
 from modeld.core.events import (
     LoadAsked,
     PinAsked,
-    RequestEnded,
+    RequestsEnded,
     RequestStarted,
     ServerReady,
     SlotsSeen,
@@ -32,7 +32,7 @@ async def ask(machine: FakeMachine, name: str, keep_alive_seconds: float | None 
     """Have a model answer one request."""
     server_id = machine.server(name).id
     machine.emit(RequestStarted(server_id=server_id))
-    machine.emit(RequestEnded(server_id=server_id, keep_alive_seconds=keep_alive_seconds))
+    machine.emit(RequestsEnded(server_id=server_id, keep_alive_seconds=keep_alive_seconds))
     await machine.settle()
 
 
@@ -66,7 +66,7 @@ async def test_idle_time_starts_at_the_end_of_the_last_request() -> None:
     machine = await with_tool()
     machine.emit(RequestStarted(server_id=machine.server("tool").id))
     await machine.pass_time(100, step=10)
-    machine.emit(RequestEnded(server_id=machine.server("tool").id))
+    machine.emit(RequestsEnded(server_id=machine.server("tool").id))
     await machine.settle()
     await machine.pass_time(300, step=10)
     assert machine.servers.stopped == []
@@ -84,7 +84,7 @@ async def test_model_that_is_not_kept_goes_with_the_end_of_its_last_request() ->
     await ask(machine, "tool", 0)
     assert machine.servers.stopped == []
 
-    machine.emit(RequestEnded(server_id=server_id))
+    machine.emit(RequestsEnded(server_id=server_id))
     await machine.settle()
     assert machine.servers.stopped == [server_id]
 
@@ -155,12 +155,12 @@ async def test_server_is_not_stopped_under_a_request_that_came_with_the_end_of_t
     server_id = machine.server("tool").id
     machine.emit(RequestStarted(server_id=server_id))
     await machine.settle()
-    machine.emit(RequestEnded(server_id=server_id, keep_alive_seconds=0.0))
+    machine.emit(RequestsEnded(server_id=server_id, keep_alive_seconds=0.0))
     machine.emit(RequestStarted(server_id=server_id))
     await machine.settle()
     assert machine.servers.stopped == []
 
-    machine.emit(RequestEnded(server_id=server_id, keep_alive_seconds=0.0))
+    machine.emit(RequestsEnded(server_id=server_id, keep_alive_seconds=0.0))
     await machine.settle()
     assert machine.servers.stopped == [server_id]
 

@@ -7,8 +7,8 @@ from modeld.core.entities import Exit, Origin, ServerState
 from modeld.core.events import (
     LoadAsked,
     MemoryMeasured,
-    RequestEnded,
     RequestMoved,
+    RequestsEnded,
     RequestStarted,
     Selection,
     ServerLoading,
@@ -277,11 +277,11 @@ async def test_requests_are_counted_and_idle_time_starts_at_the_last_end() -> No
     machine.emit(RequestStarted(server_id=server.id))
     machine.emit(RequestStarted(server_id=server.id))
     machine.clock.time += 30
-    machine.emit(RequestEnded(server_id=server.id))
+    machine.emit(RequestsEnded(server_id=server.id))
     await machine.settle()
     assert machine.server("tool").in_flight == 1
 
-    machine.emit(RequestEnded(server_id=server.id))
+    machine.emit(RequestsEnded(server_id=server.id))
     await machine.settle()
     assert machine.server("tool").last_used_at == machine.clock.time
 

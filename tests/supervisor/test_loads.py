@@ -11,7 +11,7 @@ from modeld.core.events import (
     CancelAsked,
     FolderChanged,
     LoadAsked,
-    RequestEnded,
+    RequestsEnded,
     RequestStarted,
     Selection,
     ServerLoading,
@@ -174,7 +174,7 @@ async def test_load_drains_a_busy_victim_before_it_stops_it() -> None:
     assert machine.server("one").state is ServerState.DRAINING
     assert machine.servers.stopped == []
 
-    machine.emit(RequestEnded(server_id=first.id))
+    machine.emit(RequestsEnded(server_id=first.id))
     await machine.settle()
 
     assert machine.servers.stopped == [first.id]
@@ -533,7 +533,7 @@ async def test_load_of_the_gateway_makes_room_and_never_takes_a_busy_model() -> 
     assert not task.done()
     assert machine.servers.stopped == []
 
-    machine.emit(RequestEnded(server_id=first.id))
+    machine.emit(RequestsEnded(server_id=first.id))
     await machine.settle()
     await machine.stops_all()
     await machine.brings_up("b")
@@ -767,7 +767,7 @@ async def test_server_that_a_program_was_promised_is_not_taken_before_its_reques
     await machine.settle()
     assert not machine.servers.stopped
 
-    machine.emit(RequestEnded(server_id=tool.id))
+    machine.emit(RequestsEnded(server_id=tool.id))
     await machine.settle()
     assert machine.servers.stopped == [tool.id]
     assert not machine.world.promises

@@ -13,7 +13,7 @@ from modeld.core.events import (
     LoadAsked,
     PagesRead,
     PinAsked,
-    RequestEnded,
+    RequestsEnded,
     RequestStarted,
     ServerStarted,
     UnloadAsked,
@@ -75,7 +75,7 @@ async def test_busy_model_gives_its_place_away_when_its_batch_is_over() -> None:
     assert "tool finishes 1 requests: other has waited" in told(machine, "server-draining")[0]
     assert ">= 10 s (gateway.batch_seconds)" in told(machine, "server-draining")[0]
 
-    machine.emit(RequestEnded(server_id=server_id))
+    machine.emit(RequestsEnded(server_id=server_id))
     await machine.settle()
     await machine.stops_all()
     await machine.brings_up("other")
@@ -106,13 +106,13 @@ async def test_requests_for_a_drained_model_queue_up_behind() -> None:
     await machine.pass_time(11)
     second = wanted(machine, "tool")
     await machine.settle()
-    machine.emit(RequestEnded(server_id=server_id))
+    machine.emit(RequestsEnded(server_id=server_id))
     await machine.settle()
     await machine.stops_all()
     await machine.brings_up("other")
     await first
     other = await use(machine, "other")
-    machine.emit(RequestEnded(server_id=other))
+    machine.emit(RequestsEnded(server_id=other))
     await machine.settle()
     await machine.stops_all()
     await machine.brings_up("tool")
@@ -133,7 +133,7 @@ async def test_two_models_that_are_asked_all_the_time_change_places_no_faster_th
         await machine.pass_time(1)
         for server in tuple(machine.world.servers.values()):
             if server.state is ServerState.DRAINING:  # the answer ends, and the next request waits
-                machine.emit(RequestEnded(server_id=server.id))
+                machine.emit(RequestsEnded(server_id=server.id))
                 waiting[server.record.model_name] = wanted(machine, server.record.model_name)
                 await machine.settle()
         await machine.stops_all()
@@ -356,7 +356,7 @@ async def test_load_that_is_planned_is_planned_anew_when_the_limits_change() -> 
     await machine.settle()
     assert [each.model_name for each in machine.servers.started] == ["tool"]
 
-    machine.emit(RequestEnded(server_id=machine.server("tool").id))
+    machine.emit(RequestsEnded(server_id=machine.server("tool").id))
     await machine.settle()
     await machine.stops_all()
     read_id = machine.page_cache.reads[-1]

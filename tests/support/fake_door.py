@@ -13,8 +13,8 @@ from modeld.core.events import (
     Event,
     LoadAsked,
     NamesAsked,
-    RequestEnded,
     RequestMoved,
+    RequestsEnded,
     RequestStarted,
     ServersAsked,
     UnloadAsked,
@@ -217,11 +217,20 @@ class FakeDoor:
         for event in self.events:
             if isinstance(event, RequestStarted):
                 counts[event.server_id] += 1
-            elif isinstance(event, RequestEnded):
-                counts[event.server_id] -= 1
+            elif isinstance(event, RequestsEnded):
+                counts[event.server_id] += event.began - event.ended
                 assert counts[event.server_id] >= 0, "ended before it started"
         return {server: count for server, count in counts.items() if count}
 
-    def count(self, kind: type[RequestStarted | RequestEnded | RequestMoved]) -> int:
-        """Return how many events of a kind came."""
-        return sum(isinstance(event, kind) for event in self.events)
+    def started(self) -> int:
+        """Return how many requests were told to have begun."""
+        starts = sum(isinstance(event, RequestStarted) for event in self.events)
+        return starts + sum(e.began for e in self.events if isinstance(e, RequestsEnded))
+
+    def ended(self) -> int:
+        """Return how many requests were told to be over."""
+        return sum(e.ended for e in self.events if isinstance(e, RequestsEnded))
+
+    def moved(self) -> int:
+        """Return how often it was told that bytes came."""
+        return sum(isinstance(event, RequestMoved) for event in self.events)

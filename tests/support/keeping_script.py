@@ -32,7 +32,7 @@ from modeld.core.events import (
     LoadAsked,
     PagesRead,
     PinAsked,
-    RequestEnded,
+    RequestsEnded,
     RequestStarted,
     Selection,
     ServerExited,
@@ -136,7 +136,7 @@ class Trial:
             if route is not None:
                 self.machine.emit(RequestStarted(server_id=route.server_id))
                 self.answered += 1
-                end = RequestEnded(server_id=route.server_id, keep_alive_seconds=keep)
+                end = RequestsEnded(server_id=route.server_id, keep_alive_seconds=keep)
                 self._later(seconds, end)
                 return
             try:

@@ -183,14 +183,15 @@ class RequestMoved(Event, frozen=True, kw_only=True):
     server_id: str
 
 
-class RequestEnded(Event, frozen=True, kw_only=True):
-    """A request to a server is over, whichever way."""
+class RequestsEnded(Event, frozen=True, kw_only=True):
+    """Requests to a server are over, and others took the places of some; told together."""
 
     server_id: str
+    ended: int = 1
+    began: int = 0
     keep_alive_seconds: float | None = None
-    """How long its model is to stay idle after this; negative for ever, None where it says none."""
-    figures: Figures | None = None
-    """What it cost; None where it was none for its model to answer, or goes elsewhere."""
+    """How long its model is to stay idle now; negative for ever, None where none of them says."""
+    figures: tuple[Figures, ...] = ()  # of those that were a model's to answer, and are over
 
 
 class RequestLost(Event, frozen=True, kw_only=True):

@@ -52,7 +52,7 @@ class Exchange:
         self._headers = b""
         """What the client is told of where its request goes."""
         self._server_id = ""
-        """Set from RequestStarted to RequestEnded."""
+        """Set from RequestStarted to RequestsEnded."""
         self._is_counted = False
         """Among those that its model has in flight."""
         self._upstream: Upstream | None = None

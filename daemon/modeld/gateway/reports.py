@@ -2,17 +2,18 @@
 What the supervisor's loop hears of requests: each start, each end, and that bytes move.
 
 A start is told at once; an end waits a moment, so that the next request needn't wait until the
-loop has noted it, and takes the place of the one that ended there: the loop never counts fewer
-than there are, and wakes 50 times a second where 2,000 requests come.  Every start that was told
-is followed by its end.  Nothing here knows what a request is.
+loop has noted it, and takes the place of the one that ended there.  What came together is told
+together: the loop never counts fewer requests than there are, and hears 50 times a second of a
+server that answers thousands.  Every start is followed by its end.  Nothing here knows what a
+request is.
 """
 
 import asyncio
 
 from modeld.core.events import (
-    RequestEnded,
     RequestLost,
     RequestMoved,
+    RequestsEnded,
     RequestServed,
     RequestsRouted,
     RequestStarted,
@@ -33,16 +34,27 @@ ROUTED_SECONDS = 10.0
 MAX_REMEMBERED_ROUTES = 256
 
 
+class _Late:
+    """What is not told yet of one server."""
+
+    __slots__ = ("began", "ended", "figures", "keep_alive_seconds")
+
+    def __init__(self) -> None:
+        self.ended = 0
+        self.began = 0
+        """Of starts that took the place of an end."""
+        self.keep_alive_seconds: float | None = None
+        self.figures: list[Figures] = []
+
+
 class Reports:
     """Tells the loop."""
 
     def __init__(self, door: Door, clock: Clock) -> None:
         self._door = door
         self._clock = clock
-        self._late: list[RequestEnded | RequestStarted] = []
-        """What is told in a moment, in order."""
-        self._free: dict[str, int] = {}
-        """Server -> ends among them whose places no start has taken."""
+        self._late: dict[str, _Late] = {}
+        """What is told in a moment, by server."""
         self._is_due = False
         self._moved: dict[str, float] = {}
         self._used: dict[str, None] = {}
@@ -60,10 +72,9 @@ class Reports:
         """
         if server_id != self._last_used:
             self.note_use(server_id)
-        free = self._free.get(server_id, 0)
-        if free:
-            self._free[server_id] = free - 1
-            self._late.append(RequestStarted(server_id=server_id))
+        late = self._late.get(server_id)
+        if late is not None and late.began < late.ended:
+            late.began += 1
         else:
             self.flush()
             self._door.submit(RequestStarted(server_id=server_id))
@@ -87,12 +98,14 @@ class Reports:
         figures: Figures | None = None,
     ) -> None:
         """Tell, in a moment, that a request is over."""
-        self._late.append(
-            RequestEnded(
-                server_id=server_id, keep_alive_seconds=keep_alive_seconds, figures=figures
-            )
-        )
-        self._free[server_id] = self._free.get(server_id, 0) + 1
+        late = self._late.get(server_id)
+        if late is None:
+            late = self._late[server_id] = _Late()
+        late.ended += 1
+        if keep_alive_seconds is not None:
+            late.keep_alive_seconds = keep_alive_seconds
+        if figures is not None:
+            late.figures.append(figures)
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
@@ -133,10 +146,17 @@ class Reports:
 
     def flush(self) -> None:
         """Tell of all ends now."""
-        for event in self._late:
-            self._door.submit(event)
-        self._late.clear()
-        self._free.clear()
+        late, self._late = self._late, {}
+        for server_id, each in late.items():
+            self._door.submit(
+                RequestsEnded(
+                    server_id=server_id,
+                    ended=each.ended,
+                    began=each.began,
+                    keep_alive_seconds=each.keep_alive_seconds,
+                    figures=tuple(each.figures),
+                )
+            )
 
     def moved(self, server_id: str) -> None:
         """Tell that bytes of an answer came, at most once a second for each server."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from modeld.core import usage
 from modeld.core.entities import Origin, Server, ServerState
-from modeld.core.events import RequestEnded, RequestLost, RequestServed, UsageAsked
+from modeld.core.events import RequestLost, RequestsEnded, RequestServed, UsageAsked
 from modeld.core.usage import Figures, Histogram, Tally, Totals
 from modeld.errors import ErrorCode, ModeldError
 from modeld.supervisor import settings
@@ -77,10 +77,14 @@ class Counting:
 
     # --- events ------------------------------------------------------------------------------
 
-    def on_ended(self, event: RequestEnded | RequestLost) -> None:
-        """A request is over."""
-        if event.figures is not None and event.figures.model_id:
-            self._count(event.figures)
+    def on_ended(self, event: RequestsEnded) -> None:
+        """Requests to a server are over."""
+        for figures in event.figures:
+            self._count(figures)
+
+    def on_lost(self, event: RequestLost) -> None:
+        """A request that no server has is over."""
+        self._count(event.figures)
 
     def on_served(self, event: RequestServed) -> None:
         """Log a request; of what it says and what was answered, nothing is known here."""

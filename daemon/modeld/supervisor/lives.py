@@ -13,8 +13,8 @@ from modeld.core import lifecycle
 from modeld.core.entities import Exit, Kept, LaunchRecord, Server, ServerState
 from modeld.core.events import (
     MemoryMeasured,
-    RequestEnded,
     RequestMoved,
+    RequestsEnded,
     RequestStarted,
     ServerExited,
     ServerLoading,
@@ -27,7 +27,7 @@ from modeld.core.stats import count_runtime
 from modeld.supervisor import memory, settings
 from modeld.supervisor.deaths import keep_last_words, note, note_death
 from modeld.supervisor.explain import describe
-from modeld.supervisor.promises import keep_promise
+from modeld.supervisor.promises import keep_promises
 from modeld.supervisor.saving import Saver
 from modeld.supervisor.world import Motion, World
 from modeld.units import format_duration
@@ -166,16 +166,7 @@ class Lives:
 
     def on_request_started(self, event: RequestStarted) -> None:
         """A request went to a server."""
-        server = self._world.servers.get(event.server_id)
-        if server is None:
-            return
-        keep_promise(self._world, server.id)
-        if not server.in_flight:
-            self._world.motions[server.id] = Motion(self._world.ports.clock.monotonic())
-        now = self._world.ports.clock.monotonic()
-        self._world.servers[server.id] = replace(
-            server, in_flight=server.in_flight + 1, asked_at=now
-        )
+        self._note_requests(event.server_id, began=1)
 
     def on_request_moved(self, event: RequestMoved) -> None:
         """Bytes came."""
@@ -183,22 +174,37 @@ class Lives:
         if motion is not None:
             motion.moved_at = self._world.ports.clock.monotonic()
 
-    def on_request_ended(self, event: RequestEnded) -> None:
-        """A request is over; idle time begins here."""
+    def on_requests_ended(self, event: RequestsEnded) -> None:
+        """Requests are over, and others began meanwhile; where none did, idle time begins here."""
+        server = self._note_requests(event.server_id, began=event.began, ended=event.ended)
+        if server is not None:
+            self.keep(server.id, event.keep_alive_seconds)
+            if not server.in_flight:
+                self._apply(server.id, Trigger.IDLE)
+
+    def _note_requests(self, server_id: str, *, began: int, ended: int = 0) -> Server | None:
+        """Return a server that is known after counting its requests."""
         world = self._world
-        server = world.servers.get(event.server_id)
+        server = world.servers.get(server_id)
         if server is None:
-            return
-        in_flight = max(0, server.in_flight - 1)
-        world.servers[server.id] = replace(
-            server, in_flight=in_flight, last_used_at=world.ports.clock.monotonic()
+            return None
+        now = world.ports.clock.monotonic()
+        keep_promises(world, server_id, began)
+        in_flight = max(0, server.in_flight + began - ended)
+        if not in_flight:
+            world.motions.pop(server_id, None)
+        elif ended:
+            self.on_request_moved(RequestMoved(server_id=server_id))
+        elif not server.in_flight:
+            world.motions[server_id] = Motion(now)
+        after = replace(
+            server,
+            in_flight=in_flight,
+            asked_at=now if began else server.asked_at,
+            last_used_at=now if ended else server.last_used_at,
         )
-        self.keep(server.id, event.keep_alive_seconds)
-        if in_flight:
-            self.on_request_moved(RequestMoved(server_id=server.id))
-        else:
-            world.motions.pop(server.id, None)
-            self._apply(server.id, Trigger.IDLE)
+        world.servers[server_id] = after
+        return after
 
     def on_slots_seen(self, event: SlotsSeen) -> None:
         """A server that moves nothing was looked at: does it work all the same?"""

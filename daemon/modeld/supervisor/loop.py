@@ -204,8 +204,8 @@ class Supervisor:
             ev.RequestStarted: lives.on_request_started,
             ev.RequestsRouted: lambda event: routing.note(self.world, event),
             ev.RequestMoved: lives.on_request_moved,
-            ev.RequestEnded: self._on_request_ended,
-            ev.RequestLost: self.counting.on_ended,
+            ev.RequestsEnded: self._on_requests_ended,
+            ev.RequestLost: self.counting.on_lost,
             ev.RequestServed: self.counting.on_served,
             ev.UsageAsked: self.counting.on_asked,
             ev.FilesFound: self._on_files,
@@ -290,8 +290,8 @@ class Supervisor:
         self.counting.save()
         self._check_adopted()
 
-    def _on_request_ended(self, event: ev.RequestEnded) -> None:
-        self.lives.on_request_ended(event)
+    def _on_requests_ended(self, event: ev.RequestsEnded) -> None:
+        self.lives.on_requests_ended(event)
         self.counting.on_ended(event)
         self.idling.after_request(event.server_id)
 

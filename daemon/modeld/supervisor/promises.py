@@ -25,11 +25,11 @@ def promise(world: World, server_id: str) -> None:
     made.until = world.ports.clock.monotonic() + PROMISE_SECONDS
 
 
-def keep_promise(world: World, server_id: str) -> None:
-    """A request came to a server: one promise less."""
+def keep_promises(world: World, server_id: str, requests: int) -> None:
+    """Requests came to a server: so many promises less."""
     made = world.promises.get(server_id)
     if made is not None:
-        made.requests -= 1
+        made.requests -= requests
         if made.requests <= 0:
             del world.promises[server_id]
 
