@@ -12,7 +12,7 @@ import pytest
 from modeld.config.schema import Gateway as Settings
 from modeld.errors import ConfigInvalid
 from modeld.gateway.guard import Limits
-from modeld.gateway.http import MAX_HEAD_BYTES
+from modeld.gateway.reading import MAX_HEAD_BYTES
 from modeld.gateway.server import ROWS, Gateway
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import (

@@ -16,7 +16,7 @@ from modeld.gateway.http import Answer
 from modeld.gateway.openai import OPENAI
 from modeld.gateway.server import ROWS, Gateway
 from modeld.gateway.table import Call, Local, Row
-from tests.gateway.test_http import REFUSED
+from tests.gateway.test_reading import REFUSED
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import Clock, House, opened, run, running, short_directory, until
 from tests.support.upstream import ScriptedServer

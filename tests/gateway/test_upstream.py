@@ -250,3 +250,47 @@ def test_only_so_many_connections_stay_idle() -> None:
             await until(lambda: server.open <= upstream.MAX_IDLE)
 
     run(main)
+
+
+def test_answers_are_the_same_when_their_heads_have_come_before() -> None:
+    """Lengths change from answer to answer, and a connection that closes must not come back."""
+    answers = [
+        b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nContent-Length: %d\r\n\r\n%b" % (size, b"x" * size)
+        for size in (2, 5, 0, 2)
+    ]
+    closing = [OK_CLOSE, OK_CLOSE]
+
+    async def main() -> None:
+        left = [*answers, *closing]
+
+        async def script(_: Asked, answering: Answering) -> None:
+            await answering.send(left.pop(0))
+
+        async with serving() as (pool, server):
+            server.script = script
+            for size in (2, 5, 0, 2):
+                found = await ask(pool, server.path)
+                assert found.head == AnswerHead(200, b"a", size)
+                assert found.body == b"x" * size
+            for _ in closing:
+                assert (await ask(pool, server.path)).body == b"{}"
+                assert pool.take(server.path) is None
+
+    run(main)
+
+
+def test_answer_that_nobody_asked_for_is_none_though_its_head_has_come_before() -> None:
+    """It would be taken for the answer to the next request."""
+
+    async def main() -> None:
+        async def script(_: Asked, answering: Answering) -> None:
+            await answering.send(OK)
+            await asyncio.sleep(0.02)
+            await answering.send(OK)
+
+        async with serving() as (pool, server):
+            server.script = script
+            assert (await ask(pool, server.path)).body == b"{}"
+            await until(lambda: pool._lanes == {})
+
+    run(main)

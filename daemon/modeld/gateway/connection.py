@@ -16,7 +16,8 @@ from typing import cast
 from modeld.gateway.following import Following
 from modeld.gateway.guard import Guard, Visitor, preflight
 from modeld.gateway.hall import Hall
-from modeld.gateway.http import Answer, Problem, RequestHead, RequestReader, ResponseWriter
+from modeld.gateway.http import Answer, Problem, RequestHead, ResponseWriter
+from modeld.gateway.reading import RequestReader
 from modeld.gateway.relay import Exchange
 from modeld.gateway.table import Call, Followed, Relayed, Row, problem_of
 
@@ -35,7 +36,7 @@ class Connection(asyncio.Protocol):
         """[monotonic s] When its patience ends; 0 for never."""
         self._hall = hall
         self._guard = guard
-        self._reader = RequestReader(hall.max_body_bytes)
+        self._reader = RequestReader(hall.max_body_bytes, hall.known)
         self._visitor: Visitor | None = None
         self._row: Row | None = None
         self._argument = ""

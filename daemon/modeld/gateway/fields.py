@@ -22,6 +22,7 @@ _BIG_BODY_BYTES = 1 << 20
 _MAX_BRACKETS = 200_000
 """In a big body: each may cost 50 times its size when decoded, and none is that intricate."""
 
+_UNSAID = msgspec.Raw(b"null")
 Count = Annotated[int, Meta(ge=0, le=_MAX_INT)] | Annotated[float, Meta(ge=0, le=_MAX_INT)] | None
 CountOrLess = (
     Annotated[int, Meta(ge=-2, le=_MAX_INT)] | Annotated[float, Meta(ge=-2, le=_MAX_INT)] | None
@@ -49,7 +50,7 @@ class Checked(Struct, kw_only=True):
     keep_alive: float | str | None = None
     """Ollama's, in every dialect: how long the model is to stay.  No server minds it."""
     messages: list[Message] = []
-    tools: msgspec.Raw = msgspec.Raw(b"null")
+    tools: msgspec.Raw = _UNSAID
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
     n_cmpl: Annotated[int, Meta(ge=1, le=64)] | None = None
     n_discard: Count = None
@@ -113,7 +114,7 @@ def read(
 
 def has_tools(fields: Checked) -> bool:
     """Return whether a request offers any tool; unread, for it may offer many."""
-    return _NO_TOOLS.match(fields.tools) is None
+    return fields.tools is not _UNSAID and _NO_TOOLS.match(fields.tools) is None
 
 
 def keep_alive_seconds(fields: Checked) -> float | None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from modeld.gateway.following import Following
 from modeld.gateway.guard import Address, Limits, Visitor
 from modeld.gateway.peer import Peers, is_ours
+from modeld.gateway.reading import Heads
 from modeld.gateway.shared import Relay
 from modeld.gateway.table import Table
 
@@ -55,6 +56,7 @@ class Hall:
         self.relay = relay
         self.table = table
         self.limits = limits
+        self.known = Heads()
         self.peers = Peers()
         self.connections: set[Present] = set()
         self.following: set[Following] = set()

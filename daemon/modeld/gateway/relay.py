@@ -13,7 +13,6 @@ through the dialect's translator; nothing here reads it.
 
 import asyncio
 import logging
-from http import HTTPStatus
 
 from modeld.core.entities import Model
 from modeld.core.events import RequestServed
@@ -63,7 +62,9 @@ class Exchange:
         self._translator: Translator | None = None
         self._collected: Collected | None = None
         self._is_resent = False
-        self._tail = b""
+        self._is_plain = False
+        """Its answer has begun, and the rest of it passes as it comes."""
+        self._last_piece = b""
         self._account: Account | None = None
         """Of a request that is to be answered by a model, from then on until its end."""
 
@@ -264,7 +265,17 @@ class Exchange:
     def answer_came(self, head: AnswerHead | None, body: bytes, is_last: bool) -> None:
         """Pass on what the server sent, in one write."""
         try:
-            self._pass_on(head, body, is_last)
+            if (
+                self._is_plain and not is_last
+            ):  # a token of a stream: nearly all that there is to do
+                if self._account is not None:
+                    self._account.took(body)
+                self._client.write(self._client.writer.body(body))
+                self._last_piece = body
+                if self._server_id:
+                    self._relay.reports.moved(self._server_id)
+            else:
+                self._pass_on(head, body, is_last)
         except Exception:
             self.abandon()  # a bug; nobody else would ever answer the client
             self._client.cut()
@@ -292,7 +303,7 @@ class Exchange:
         # the client has its bytes: only now the rest
         if self._server_id:
             self._relay.reports.moved(self._server_id)
-        self._tail = (self._tail + body)[-2:] if len(body) < 2 else body[-2:]
+        self._last_piece = body or self._last_piece
         if is_last:
             self._settle(self._failure(self._head.status if self._head is not None else 200))
             self._client.finish()
@@ -310,8 +321,9 @@ class Exchange:
             return b""
         if self._translator is not None:
             return self._stream_head()
+        self._is_plain = True
         headers = self._headers + (_STREAM_HEADERS if is_stream else b"")
-        if head.status == HTTPStatus.NOT_IMPLEMENTED:  # OpenAI's clients retry every 5xx
+        if head.status == 501:  # OpenAI's clients retry every 5xx
             headers += _NO_RETRY_LINE
         return writer.start(head.status, head.content_type, head.length, headers)
 
@@ -365,8 +377,9 @@ class Exchange:
         self._settle(self._failure(problem.status), problem.status)
         writer = self._client.writer
         if writer.is_started:
-            is_between = self._translator is not None or self._tail in {b"", b"\n\n"}
-            gap = b"" if is_between else b"\n\n"
+            last = self._last_piece
+            is_between = self._translator is not None or not last or last.endswith(b"\n\n")
+            gap = b"" if is_between else b"\n\n"  # one too many is nothing to a reader of events
             writer.keep_alive = False
             data = writer.body(gap + self._dialect.stream_error(problem)) + writer.end()
         else:

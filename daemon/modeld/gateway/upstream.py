@@ -16,6 +16,7 @@ import httptools
 from msgspec import Struct
 
 from modeld.gateway.http import Body
+from modeld.gateway.known_heads import KnownHeads
 
 MAX_OPEN = 512
 """
@@ -65,6 +66,9 @@ class Upstream(asyncio.Protocol):
         """Whether it holds one of its server's places."""
         self._pool = pool
         self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        """Of a body, until the read that brought them is parsed."""
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._answers = 0
@@ -80,7 +84,7 @@ class Upstream(asyncio.Protocol):
         self._content_type = b""
         self._length: int | None = None
         self._is_chunked = False
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
 
     def send(
         self,
@@ -135,7 +139,9 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what came, in one call."""
-        self._has_bytes = True
+        is_first, self._has_bytes = not self._has_bytes, True
+        if is_first and self._receiver is not None and self._recognise(data):
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -145,21 +151,39 @@ class Upstream(asyncio.Protocol):
             self._receiver_gets_all(is_reusable=False)
             return
         if self._is_complete:
+            head = self._head
+            if is_first and head is not None and head.length is not None:
+                self._pool.known.keep(data, (head, self._is_reusable))
             self._receiver_gets_all(is_reusable=self._is_reusable)
-        elif self._head is not None and (self._pieces or not self._is_head_told):
-            self._receiver_gets()
+        elif self._pieces or (self._head is not None and not self._is_head_told):
+            head = None if self._is_head_told else self._head
+            self._is_head_told = True
+            body = self._take_pieces()
+            if self._receiver is not None:
+                self._receiver.answer_came(head, body, is_last=False)
 
-    def _receiver_gets(self) -> None:
-        head = None if self._is_head_told else self._head
-        self._is_head_told = True
-        pieces, self._pieces = self._pieces, []
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._receiver is not None:
-            self._receiver.answer_came(head, body, is_last=False)
+    def _recognise(self, data: bytes) -> bool:
+        """Pass on a whole answer whose head has come before; return whether it is one."""
+        found = self._pool.known.find(data)
+        if found is None:
+            return False
+        (head, is_reusable), body = found
+        self._head = AnswerHead(head.status, head.content_type, len(body))
+        self._pieces.append(body)
+        self._receiver_gets_all(is_reusable=is_reusable)
+        return True
+
+    def _take_pieces(self) -> bytes:
+        pieces = self._pieces
+        if len(pieces) == 1:
+            return pieces.pop()
+        body = b"".join(pieces)
+        pieces.clear()
+        return body
 
     def _receiver_gets_all(self, *, is_reusable: bool) -> None:
         head = None if self._is_head_told else self._head
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        body = self._take_pieces()
         receiver, self._receiver = self._receiver, None
         self._answers += 1
         self._forget()
@@ -213,10 +237,6 @@ class Upstream(asyncio.Protocol):
             length = 0 if status in _NO_BODY else self._length
             self._head = AnswerHead(status, self._content_type, length)
 
-    def on_body(self, data: bytes) -> None:
-        """Keep a piece until the read is parsed."""
-        self._pieces.append(data)
-
     def on_message_complete(self) -> None:
         """Note the end, and whether there may be another; llhttp knows it only now."""
         if self._head is not None:
@@ -240,6 +260,8 @@ class Pool:
     """All connections to all servers, by socket path."""
 
     def __init__(self) -> None:
+        self.known: KnownHeads[tuple[AnswerHead, bool]] = KnownHeads()
+        """Heads of answers, and whether another may follow."""
         self._lanes: dict[str, _Lane] = {}
         self._now = 0.0
 

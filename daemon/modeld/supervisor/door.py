@@ -19,6 +19,7 @@ from modeld.supervisor.guide import Guide
 from modeld.wire.codec import Progress
 
 OnProgress = Callable[[Progress], None]
+_READY = ServerState.READY  # in Python 3.11 a look at a member of an Enum is a call
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -72,7 +73,7 @@ class Routes(Struct, frozen=True, kw_only=True):
     def ready(self, model_id: str) -> Route | None:
         """Return the way to a server that is ready for this model, if there is one."""
         route = self.servers.get(model_id)
-        return route if route is not None and route.state is ServerState.READY else None
+        return route if route is not None and route.state is _READY else None
 
 
 class Logs(Protocol):
