@@ -49,6 +49,8 @@ def here(text: str, daemon: Daemon) -> str:
         "~/.config": str(daemon.home / "config"),
         "127.0.0.1:8080": f"127.0.0.1:{daemon.port}",
         "-p 8081": f"-p {free_port()}",
+        # this machine may have models of its own
+        "modelctl init  ": "modelctl init --dry-run ",
     }
     for written, actual in places.items():
         text = text.replace(written, actual)
