@@ -186,12 +186,16 @@ def _require_folder(session: Session, flag: str, path: str) -> str:
     Raises:
         Usage: It is not, or is none, or can't be read.
     """
+    if not path:
+        raise Usage(f"{flag}: no folder is named", hint=f"modelctl init {flag} FOLDER")
     found = os.path.abspath(_expanded(session, path))  # noqa: PTH100
     if not found.isprintable():
         raise Usage(f"{flag}: {found!r} can't stand in a configuration", hint="rename it")
     if not os.path.lexists(found):
-        hint = f"mkdir -p {quote(found)}; modeld makes no folder for models"
-        raise Usage(f"{flag}: {found} is not there", hint=hint)
+        raise Usage(
+            f"{flag}: {found} is not there, and modeld makes no folder for models",
+            hint=f"mkdir -p {quote(found)}",
+        )
     if not os.path.isdir(found):  # noqa: PTH112
         raise Usage(f"{flag}: {found} is no folder", hint="name the folder that the files are in")
     if not os.access(found, os.R_OK | os.X_OK):

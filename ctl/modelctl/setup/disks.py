@@ -8,6 +8,7 @@ a network, memory or a container's layers are of no known kind.
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -66,18 +67,23 @@ def disk_of(path: str, mounts: Sequence[Mount], blocks: Path = SYS_BLOCK) -> Dis
     while not os.path.lexists(place):
         place = os.path.dirname(place)  # noqa: PTH120  (text: what is not there has no parent)
     mount = _mount_of(place, mounts)
+    number = ""
+    with suppress(OSError):
+        number = _number(Path(place).stat().st_dev)
+    # Btrfs gives each of its volumes a number that is no disk's
+    for each in (number, _number_behind(mount.source)):
+        with suppress(OSError):
+            disks = _disks((blocks / (each or "none")).resolve(strict=True))
+            return Disk("+".join(sorted(one.name for one in disks)), _kind(disks))
+    return Disk(mount.kind or "unknown", Kind.UNKNOWN, number)
+
+
+def _number_behind(source: str) -> str:
+    """Return the number of the device that is mounted; empty where it is none."""
     try:
-        device = Path(place).stat().st_dev
-        # Btrfs gives each of its volumes a number that is no disk's
-        if not (blocks / _number(device)).exists() and mount.source.startswith("/dev/"):
-            device = Path(mount.source).stat().st_rdev
-    except OSError:
-        return Disk(mount.kind or "unknown", Kind.UNKNOWN)
-    try:
-        disks = _disks((blocks / _number(device)).resolve(strict=True))
-    except OSError:
-        return Disk(mount.kind or "unknown", Kind.UNKNOWN, _number(device))
-    return Disk("+".join(sorted(one.name for one in disks)), _kind(disks))
+        return _number(Path(source).stat().st_rdev) if source.startswith("/dev/") else ""
+    except OSError:  # a container has the mount, and not its device
+        return ""
 
 
 def _number(device: int) -> str:

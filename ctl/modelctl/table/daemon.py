@@ -80,7 +80,7 @@ COMMANDS: tuple[Command, ...] = (
         "writes those.  What is set already stays, no folder is made, and modeld need not run.",
         options=(
             Option(("--ssd",), "the folder on the fast disk", "FOLDER"),
-            Option(("--hdd",), "one on a slower disk; may be repeated", "FOLDER", repeated=True),
+            Option(("--hdd",), "one on a slower disk", "FOLDER", repeated=True),
             Option(("--dry-run",), "tell what would be written, and change nothing"),
         ),
         examples=(

@@ -176,6 +176,7 @@ def test_init_refuses_folders_that_can_not_be(machine: Machine) -> None:
     file = machine.models("home/models", 10) / "m0.gguf"
     for words, told in (
         (("--ssd", "/no/where"), "mkdir -p /no/where"),
+        (("--hdd", ""), "no folder is named"),
         (("--hdd", str(file)), "is no folder"),
         (("--ssd", str(machine.home), "--hdd", str(machine.home / "models")), "inside each other"),
         (("--ssd", f"{machine.home}/\x07"), "can't stand in a configuration"),

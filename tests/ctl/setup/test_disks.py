@@ -77,6 +77,14 @@ def test_file_system_without_a_disk_is_of_no_known_kind(tmp_path: Path, blocks: 
     assert disk_of(str(tmp_path), mounts, blocks) == Disk("nfs4", Kind.UNKNOWN, number(tmp_path))
 
 
+def test_two_mounts_whose_devices_are_hidden_are_two(tmp_path: Path, blocks: Path) -> None:
+    """As in a container, where the kernel's folders of disks are masked."""
+    mounts = [Mount("/", "ext4", "/dev/not-here")]
+
+    assert disk_of(str(tmp_path), mounts, blocks) == Disk("ext4", Kind.UNKNOWN, number(tmp_path))
+    assert disk_of("/proc", mounts, blocks) != disk_of(str(tmp_path), mounts, blocks)
+
+
 def test_mounts_are_read_with_their_blanks(tmp_path: Path) -> None:
     """The kernel writes them as octal numbers; a list that is not there is an empty one."""
     listed = tmp_path / "mountinfo"
