@@ -12,8 +12,8 @@ from tests.support.daemon import BIN, Daemon, a_daemon, free_port
 from tests.support.tiny_gguf import write_model
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-ELSEWHERE = {"make", "systemctl", "journalctl"}
-"""First words of what is tested by the tests of packages and units."""
+ELSEWHERE = {"make", "systemctl", "journalctl", "docker"}
+"""First words of what is tested by the tests of packages, units and containers."""
 MODELS = ("qwen3-8b", "qwen3-coder", "gemma", "phi")
 SECONDS = 60
 
@@ -49,6 +49,8 @@ def here(text: str, daemon: Daemon) -> str:
         "~/.config": str(daemon.home / "config"),
         "127.0.0.1:8080": f"127.0.0.1:{daemon.port}",
         "-p 8081": f"-p {free_port()}",
+        # this machine may have models of its own
+        "modelctl init  ": "modelctl init --dry-run ",
     }
     for written, actual in places.items():
         text = text.replace(written, actual)

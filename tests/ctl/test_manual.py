@@ -11,6 +11,7 @@ from modelctl.importing.gleaning import Left, Taken
 from modelctl.importing.report import ImportReport
 from modelctl.render.answer import failure_fields
 from modelctl.render.doctor import Finding
+from modelctl.setup.report import FolderRow, InitReport, NextStep
 from modelctl.table import BY_NAME, COMMANDS, GLOBAL_OPTIONS, SELECT, Command, Option
 from modeld.errors import STATUSES
 from modeld.wire.cache import (
@@ -84,6 +85,9 @@ STRUCTS: dict[str, type[Struct]] = {
     "Em model": ModelRow,
     "Em loaded_model": LoadedModel,
     "Em gpu": GpuRow,
+    "Cm init": InitReport,
+    "Em found_folder": FolderRow,
+    "Em next_step": NextStep,
     "Cm import-config": ImportReport,
     "Em taken": Taken,
     "Em left": Left,

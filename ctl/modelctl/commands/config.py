@@ -8,6 +8,7 @@ written here, and only when modeld found no mistake in the whole of it.
 import sys
 from collections.abc import Callable
 
+from modelctl import changing
 from modelctl.errors import word_of
 from modelctl.questions import Questions
 from modelctl.render import config as view
@@ -27,7 +28,7 @@ from modeld.wire.configuration import (
     ConvertSetting,
     Setting,
 )
-from modeld.wire.daemon import Reload, Reloaded
+from modeld.wire.daemon import Reloaded
 
 DEFAULT_MODEL = "models.default"
 ABSENT = "modeld is not running: this is what it would read\n"
@@ -182,22 +183,20 @@ def _change(
     session: Session, questions: Questions, changed: Callable[[str], str], *, key: str = ""
 ) -> int:
     """Replace the user's file by a changed one that modeld finds valid, and apply it."""
-    user_file = questions.ask(AskConfig(files_only=True), ConfigReport).user_file
-    file = UserFile(user_file)
+    file = UserFile(questions.ask(AskConfig(files_only=True), ConfigReport).user_file)
     text = changed(file.text)
-    if text == file.text:
+    checked = changing.check(questions, file, text, key=key)
+    if checked is None:
         if session.json:
             session.print_json(_outcome(file, None, is_reloaded=False, overruled_by=""))
         else:
             session.say("nothing has changed\n")
         return 0
-    checked = questions.ask(CheckConfig(path=file.path, text=text, key=key), ConfigChecked)
-    file.replace(text)
     overruled_by = _origin(checked.settings)
     if overruled_by.startswith(f"{file.path}:"):
         overruled_by = ""
     is_reloaded = questions.is_daemon and not session.options.no_reload
-    reloaded = session.ask(Reload(), Reloaded) if is_reloaded else None
+    reloaded = changing.write(session, file, text, is_applied=is_reloaded)
     if session.json:
         session.print_json(
             _outcome(file, checked, is_reloaded=is_reloaded, overruled_by=overruled_by)

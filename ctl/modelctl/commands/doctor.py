@@ -64,6 +64,8 @@ class _Examination:
         self._questions = Questions(session)
         self._status: StatusReport | None = None
         self._settings: dict[str, Value] = {}
+        self._is_new = False
+        """Whether no folder is configured."""
 
     def findings(self) -> Iterator[Finding]:
         """Yield what each look finds; what the first ones learn, the others use."""
@@ -138,6 +140,8 @@ class _Examination:
         except ModeldError:
             return  # said already
         self._settings = {each.key: each.value for each in report.settings}
+        folders = {"storage.ssd_path", "storage.hdd_paths"}
+        self._is_new = not any(each.origin for each in report.settings if each.key in folders)
         if checked is None:
             return
         own = sum(1 for each in report.settings if each.origin)
@@ -195,6 +199,8 @@ class _Examination:
                 is_file = os.path.lexists(path)
                 text = f"{path} is no folder" if is_file else f"{path} is not there"
                 cure = f"ls -ld {quote(path)}" if is_file else f"mkdir -p {quote(path)}"
+                if self._is_new and not is_file:
+                    text, cure = f"{text}, and no folder is configured", "modelctl init"
                 yield Finding("folders", WARNING, text, cure)
             elif not os.access(path, needed):
                 what = "written" if os.access(path, os.R_OK | os.X_OK) else "read"

@@ -14,7 +14,7 @@ _MARKS: dict[str, tuple[str, Style]] = {
     FAILURE: ("✖", "error"),
 }
 _WORD_COLUMNS = 7
-_CHECK_COLUMNS = 13
+_CHECK_COLUMNS = 15
 
 
 class Finding(NamedTuple):

@@ -71,6 +71,26 @@ COMMANDS: tuple[Command, ...] = (
         examples=(("modelctl reload", "after an edit of modeld.toml"),),
     ),
     Command(
+        "init",
+        "Daemon",
+        "find your models, and write where they are into your file",
+        "init.init",
+        "Looks into the usual folders, tells SSDs from disks that turn, and writes "
+        "storage.ssd_path and storage.hdd_paths.  With --ssd or --hdd it looks for nothing, and "
+        "writes those.  What is set already stays, no folder is made, and modeld need not run.",
+        options=(
+            Option(("--ssd",), "the folder on the fast disk", "FOLDER"),
+            Option(("--hdd",), "one on a slower disk", "FOLDER", repeated=True),
+            Option(("--dry-run",), "tell what would be written, and change nothing"),
+        ),
+        examples=(
+            ("modelctl init", "on a new machine"),
+            ("modelctl init --dry-run", "what is there, and what would come of it?"),
+            ("modelctl init --ssd ~/models --hdd /mnt/disk/models", "these, and no others"),
+        ),
+        timeout_s=60,
+    ),
+    Command(
         "doctor",
         "Daemon",
         "look for what is wrong, and say what cures it",

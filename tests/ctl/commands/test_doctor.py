@@ -53,7 +53,7 @@ class Rig:
 
     def _report(self) -> ConfigReport:
         settings = tuple(
-            Setting(key=key, value=value, text="")  # type: ignore[arg-type]
+            Setting(key=key, value=value, text="", origin="m.toml:1")  # type: ignore[arg-type]
             for key, value in self.settings.items()
         )
         return ConfigReport(settings=settings, files=(), user_file="")
@@ -113,7 +113,8 @@ def test_doctor_works_without_a_daemon(tmp_path: Path, modelctl: Call) -> None:
     assert first[:2] == ["failure", "daemon"]
     assert first[3] == "systemctl --user start modeld"
     assert "ok\tconfiguration\t" in result.out
-    assert f"mkdir -p {tmp_path}/.local/share/modeld/models" in result.out
+    (folders,) = [each for each in result.out.splitlines() if "\tfolders\t" in each]
+    assert folders.endswith(", and no folder is configured\tmodelctl init")
 
 
 def test_doctor_tells_a_configuration_with_mistakes_without_a_daemon(

@@ -15,12 +15,12 @@ def test_findings_have_a_mark_a_word_and_a_cure_on_a_terminal() -> None:
     text = findings_text(FINDINGS, Screen(terminal=True))
 
     assert text == (
-        "● ok       daemon       it runs\n"
-        "◐ warning  linger       it is off\n"
-        "                        and more\n"
-        "                        cure: loginctl enable-linger\n"
-        "✖ failure  keys         evil\\x1b[2J\n"
-        "                        cure: chmod 600 keys\n"
+        "● ok       daemon         it runs\n"
+        "◐ warning  linger         it is off\n"
+        "                          and more\n"
+        "                          cure: loginctl enable-linger\n"
+        "✖ failure  keys           evil\\x1b[2J\n"
+        "                          cure: chmod 600 keys\n"
         "1 ok, 1 warning, 1 failure\n"
     )
 
