@@ -15,7 +15,6 @@ import asyncio
 import logging
 
 from modeld.core.entities import Model
-from modeld.core.events import RequestServed
 from modeld.core.usage import Figures
 from modeld.errors import Inactive, ServerFailed
 from modeld.gateway import lengths
@@ -230,14 +229,7 @@ class Exchange:
         """Have it logged: of its path the row's, since a client writes all the rest."""
         if not status and self._client.writer.is_started:
             status = self._head.status if self._head is not None else 200
-        self._relay.reports.served(
-            RequestServed(
-                request_id=self._request_id.decode("ascii"),
-                path=self._row.path,
-                status=status,
-                figures=figures,
-            )
-        )
+        self._relay.reports.served(self._request_id, self._row.path, status, figures)
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream

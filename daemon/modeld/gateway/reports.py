@@ -136,9 +136,13 @@ class Reports:
         self.flush()
         self._door.submit(RequestLost(figures=figures))
 
-    def served(self, event: RequestServed) -> None:
-        """Tell what is to be logged of a request."""
-        self._door.submit(event)
+    def served(self, request_id: bytes, path: str, status: int, figures: Figures) -> None:
+        """Tell what is to be logged of a request.  `path`: the route's."""
+        self._door.submit(
+            RequestServed(
+                request_id=request_id.decode("ascii"), path=path, status=status, figures=figures
+            )
+        )
 
     def _tell(self) -> None:
         self._is_due = False
