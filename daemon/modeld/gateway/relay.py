@@ -97,7 +97,7 @@ class Exchange:
             relay.reports.routed(destination.decision)
         if wanted.is_look:
             return
-        if self._is_bounded:
+        if relay.refuses_overlong:
             lengths.refuse_far_over(model.name, wanted, relay.context_of(model, wanted))
         if wanted.instead is None:
             self._account = Account(model.id, relay.clock)
@@ -141,12 +141,8 @@ class Exchange:
             raise ServerFailed(f"the server of {model.name} can't be reached")
         return await self._measured(route, upstream, model) if self._must_count(route) else upstream
 
-    @property
-    def _is_bounded(self) -> bool:
-        return self._relay.config.on_overlong == "refuse"
-
     def _must_count(self, route: Route) -> bool:
-        if not self._is_bounded or self._is_resent:  # then it was counted
+        if not self._relay.refuses_overlong or self._is_resent:  # then it was counted
             return False
         return lengths.may_be_too_long(self._wanted, route.context_tokens)
 

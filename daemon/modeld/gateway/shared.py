@@ -41,6 +41,11 @@ class Relay:
         """Requests, by model."""
         self._loads: set[asyncio.Task[Route]] = set()
 
+    @property
+    def refuses_overlong(self) -> bool:
+        """Whether a request that its context has no room for is refused here."""
+        return self.config.on_overlong == "refuse"
+
     def enter(self, model: Model) -> None:
         """
         Count a request that is in flight, until `exit` of the same model.
