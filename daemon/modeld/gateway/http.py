@@ -32,6 +32,9 @@ _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) 
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9-]+")
 _FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
+CHUNK: Final = b"%x\r\n%b\r\n"
+"""A piece of a body whose length nobody knew: its own length, and itself."""
+
 Headers = tuple[tuple[str, str], ...]
 Body = bytes | bytearray
 
@@ -98,7 +101,7 @@ def header_line(name: bytes, value: bytes) -> bytes:
 class ResponseWriter:
     """Frames one answer, by length, in chunks or by closing, as the request allows."""
 
-    __slots__ = ("_has_body", "_is_chunked", "_minor", "common", "is_started", "keep_alive")
+    __slots__ = ("_minor", "common", "has_body", "is_chunked", "is_started", "keep_alive")
 
     def __init__(self, head: RequestHead | None, *, common: bytes = b"") -> None:
         """Answer `head`, None for bytes that were no request; `common` are lines for every head."""
@@ -106,8 +109,9 @@ class ResponseWriter:
         """Whether the connection lives on; settled by `start`."""
         self.is_started = False
         self._minor = head.minor if head is not None else 1
-        self._has_body = head is None or head.method != "HEAD"
-        self._is_chunked = False
+        self.has_body = head is None or head.method != "HEAD"
+        self.is_chunked = False
+        """Whether its body goes in chunks; settled by `start`."""
         self.common = common
 
     def start(
@@ -120,7 +124,7 @@ class ResponseWriter:
         if length is not None:
             framing = b"Content-Length: %d\r\n" % length
         elif self._minor == 1:
-            self._is_chunked = True
+            self.is_chunked = True
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
             self.keep_alive = False
@@ -141,13 +145,13 @@ class ResponseWriter:
 
     def body(self, data: bytes) -> bytes:
         """Return a piece of the body as it is sent."""
-        if not self._has_body or not data:
+        if not self.has_body or not data:
             return b""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+        return CHUNK % (len(data), data) if self.is_chunked else data
 
     def end(self) -> bytes:
         """Return what ends the body."""
-        return b"0\r\n\r\n" if self._is_chunked and self._has_body else b""
+        return b"0\r\n\r\n" if self.is_chunked and self.has_body else b""
 
     def whole(self, answer: Answer) -> bytes:
         """Return a whole answer."""

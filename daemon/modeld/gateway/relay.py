@@ -20,7 +20,7 @@ from modeld.errors import Inactive, ServerFailed
 from modeld.gateway import lengths
 from modeld.gateway.accounts import Account, failure_of
 from modeld.gateway.destination import Destination, decide
-from modeld.gateway.http import Answer, Problem, header_line
+from modeld.gateway.http import CHUNK, Answer, Problem, header_line
 from modeld.gateway.patience import Client, Patience
 from modeld.gateway.shared import Relay
 from modeld.gateway.table import NO_RETRY, Call, Relayed, Row, Wanted, problem_of
@@ -64,6 +64,7 @@ class Exchange:
         self._is_plain = False
         """Its answer has begun, and the rest of it passes as it comes."""
         self._last_piece = b""
+        self._moving = relay.reports.moving
         self._account: Account | None = None
         """Of a request that is to be answered by a model, from then on until its end."""
 
@@ -258,10 +259,10 @@ class Exchange:
             ):  # a token of a stream: nearly all that there is to do
                 if self._account is not None:
                     self._account.took(body)
-                self._client.write(self._client.writer.body(body))
+                is_chunked = self._client.writer.is_chunked
+                self._client.write(CHUNK % (len(body), body) if is_chunked else body)
                 self._last_piece = body
-                if self._server_id:
-                    self._relay.reports.moved(self._server_id)
+                self._moving.add(self._server_id)
             else:
                 self._pass_on(head, body, is_last)
         except Exception:
@@ -289,8 +290,7 @@ class Exchange:
         data += writer.body(body)
         self._client.write(data + writer.end() if is_last else data)
         # the client has its bytes: only now the rest
-        if self._server_id:
-            self._relay.reports.moved(self._server_id)
+        self._moving.add(self._server_id)
         self._last_piece = body or self._last_piece
         if is_last:
             self._settle(self._failure(self._head.status if self._head is not None else 200))
@@ -309,15 +309,14 @@ class Exchange:
             return b""
         if self._translator is not None:
             return self._stream_head()
-        self._is_plain = True
+        self._is_plain = writer.has_body
         headers = self._headers + (_STREAM_HEADERS if is_stream else b"")
         if head.status == 501:  # OpenAI's clients retry every 5xx
             headers += _NO_RETRY_LINE
         return writer.start(head.status, head.content_type, head.length, headers)
 
     def _collect(self, collected: Collected, body: bytes, is_last: bool) -> None:
-        if self._server_id:
-            self._relay.reports.moved(self._server_id)
+        self._moving.add(self._server_id)
         try:
             collected.take(body)
             if is_last:

@@ -25,8 +25,6 @@ from modeld.supervisor.ports import Clock
 
 END_SECONDS = 0.02
 """How late an end may be told."""
-MOVED_SECONDS = 1.0
-"""Between two signs that a server moves."""
 MAX_REMEMBERED_SERVERS = 64
 """More than can run at once."""
 ROUTED_SECONDS = 10.0
@@ -56,7 +54,8 @@ class Reports:
         self._late: dict[str, _Late] = {}
         """What is told in a moment, by server."""
         self._is_due = False
-        self._moved: dict[str, float] = {}
+        self.moving: set[str] = set()
+        """Servers of whose answers bytes came; whoever passes them on adds them here."""
         self._used: dict[str, None] = {}
         """Servers, the one that was asked last at the end."""
         self._last_used = ""
@@ -162,12 +161,9 @@ class Reports:
                 )
             )
 
-    def moved(self, server_id: str) -> None:
-        """Tell that bytes of an answer came, at most once a second for each server."""
-        now = self._clock.monotonic()
-        if now - self._moved.get(server_id, -MOVED_SECONDS) < MOVED_SECONDS:
-            return
-        if len(self._moved) >= MAX_REMEMBERED_SERVERS:
-            self._moved.clear()
-        self._moved[server_id] = now
-        self._door.submit(RequestMoved(server_id=server_id))
+    def tell_moves(self) -> None:
+        """Tell which servers moved bytes since the last time; called about once a second."""
+        self.moving.discard("")  # looks, which are nobody's requests
+        for server_id in self.moving:
+            self._door.submit(RequestMoved(server_id=server_id))
+        self.moving.clear()

@@ -179,7 +179,7 @@ class Gateway:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     def _beat(self) -> None:
-        """Once a second: the date, the deadlines, the idle connections to servers."""
+        """Once a second: the date, the deadlines, idle connections, and which servers move."""
         now = self._clock.monotonic()
         date = formatdate(self._clock.now(), usegmt=True)
         self._hall.common = header_line(b"Date", date.encode("ascii"))
@@ -187,6 +187,7 @@ class Gateway:
             if 0 < connection.deadline <= now:
                 connection.expire()
         self._relay.pool.sweep(now)
+        self._relay.reports.tell_moves()
         loop = asyncio.get_running_loop()
         self._pulse = loop.call_later(self._limits.sweep_seconds, self._beat)
 
