@@ -7,7 +7,7 @@ Data goes to stdout, talk to stderr.  The environment and the clock come from `_
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeVar
 
 from modelctl.parse import Parsed, seconds
@@ -177,6 +177,11 @@ class Session:
         """Write a warning; in JSON it stands in the answer already."""
         if not self.json:
             self.say(answer.labelled("warning", "warning", text, self.talk_screen))
+
+    def warn_of_restart(self, keys: Iterable[str]) -> None:
+        """Write which keys have changed, and take effect only when modeld starts anew."""
+        for key in keys:
+            self.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
 
     def hint(self, text: str) -> None:
         """Write what would help."""

@@ -139,3 +139,13 @@ def test_invalid_files_can_be_found_checked_and_mended(files: ConfigFiles, tmp_p
     assert _alone(files, wire.CheckConfig())[1]["code"] == "config"
     text = "gateway.max_body_mb = 1\n"
     assert _alone(files, wire.CheckConfig(path=str(path), text=text))[0] == "reply"
+
+
+def test_modeld_without_a_daemon_asks_for_no_restart(files: ConfigFiles, tmp_path: Path) -> None:
+    """There is nothing to restart."""
+    text = 'gateway.listen = ["127.0.0.1:1"]\n'
+    kind, body = _alone(files, wire.CheckConfig(path=str(tmp_path / FILE), text=text))
+
+    assert kind == "reply"
+    assert any("gateway.listen" in line for line in body["changed"])
+    assert not body.get("needs_restart")

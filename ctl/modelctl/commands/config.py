@@ -147,8 +147,7 @@ def check(session: Session) -> int:
         session.print_json({**body(checked), "daemon": questions.is_daemon})
         return 0
     session.print(view.checked_text(checked.changed, session.screen))
-    for key in checked.needs_restart:
-        session.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
+    session.warn_of_restart(checked.needs_restart)
     for note in checked.notes:
         session.warn(note)
     return 0
@@ -218,9 +217,7 @@ def _tell_changed(
         session.print(reloaded_text(reloaded, session.screen))
     elif not session.quiet:
         session.print(view.written_text(file.path, checked.changed, session.screen))
-    needs_restart = checked.needs_restart if reloaded is None else reloaded.needs_restart
-    for each in needs_restart:
-        session.warn(f"{each}: only a restart applies it: systemctl --user restart modeld")
+    session.warn_of_restart((checked if reloaded is None else reloaded).needs_restart)
     for note in () if reloaded is None else reloaded.warnings:
         session.warn(note)
 

@@ -148,8 +148,7 @@ def reload(session: Session) -> int:
         session.print(view.reloaded_text(reply, session.screen))
     for warning in reply.warnings:
         session.warn(warning)
-    for key in reply.needs_restart:
-        session.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
+    session.warn_of_restart(reply.needs_restart)
     return 0
 
 

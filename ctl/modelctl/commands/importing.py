@@ -272,7 +272,6 @@ def _show(session: Session, report: ImportReport) -> None:
         return
     if not session.quiet:
         session.print(view.report_text(report, session.screen))
-    for key in report.needs_restart:
-        session.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
+    session.warn_of_restart(report.needs_restart)
     for note in report.warnings:
         session.warn(note)

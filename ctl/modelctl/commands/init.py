@@ -254,7 +254,6 @@ def _show(session: Session, report: InitReport) -> None:
         session.print("".join(f"{each.path}\n" for each in report.folders if each.key))
     else:
         session.print(view.report_text(report, session.screen))
-    for key in report.needs_restart:
-        session.warn(f"{key}: only a restart applies it: systemctl --user restart modeld")
+    session.warn_of_restart(report.needs_restart)
     for note in report.warnings:
         session.warn(note)

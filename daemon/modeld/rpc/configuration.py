@@ -10,7 +10,7 @@ import contextlib
 from typing import Any, Protocol, Union, cast
 
 import msgspec
-from msgspec import Struct, msgpack
+from msgspec import Struct, msgpack, structs
 
 from modeld.config.fields import as_toml, is_open, kind_of, table_of
 from modeld.config.json_schema import json_schema
@@ -73,6 +73,8 @@ def answer_alone(frame: bytes, files: Files) -> bytes:
     try:
         request: Struct = msgpack.decode(frame, type=union)
         reply = answer_now(request, files, _on_disk(request, files))
+        if isinstance(reply, wire.ConfigChecked):
+            reply = structs.replace(reply, needs_restart=())  # nothing runs that would need one
     except ModeldError as error:
         failure = Failure(error.code.value, error.message, error.hint, error.numbers)
         return msgpack.encode(("failure", failure))
