@@ -89,8 +89,11 @@ def limits(config: Config) -> Limits:
 
 def entry(config: Config, model: Model, state: State) -> Entry:
     """Return the settings of one model: by its id, its name or a nickname, in that order."""
-    nicknames = (nick for nick, model_id in state.nicknames.items() if model_id == model.id)
-    return entry_of(config.models.entries, model, nicknames)
+    entries = config.models.entries
+    # of both, entries are the few: this is asked of every model
+    nicknames = {key for key in entries if state.nicknames.get(key) == model.id}
+    in_order = (nick for nick in state.nicknames if nick in nicknames) if nicknames else ()
+    return entry_of(entries, model, in_order)
 
 
 def arguments(world: World, model: Model, one_off: Sequence[str] | None) -> tuple[str, ...]:

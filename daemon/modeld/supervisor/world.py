@@ -200,6 +200,8 @@ class World:
     """What was set and has no effect."""
     on_config: list[Callable[[Config], object]] = field(default_factory=list)
     """Called with every new configuration: for the doors, which read their own part."""
+    when_published: list[Callable[[], object]] = field(default_factory=list)
+    """Called once, when the routes show what the world is by now: some turns later, or at once."""
     on_load_failed: list[Callable[[str, ModeldError], object]] = field(default_factory=list)
     """Called with a model's id when a load of it is refused, fails or is given up."""
     gateway_addresses: tuple[str, ...] = ()
