@@ -12,12 +12,12 @@ from modeld.core import tiers
 from modeld.core.entities import Model
 from modeld.core.events import CacheAsked, CopiesVerified
 from modeld.core.holdings import Decision, Expiry
-from modeld.core.resolve import select
 from modeld.errors import Busy, Inactive, Refused, Usage
 from modeld.supervisor import settings
 from modeld.supervisor.cache import Cache
+from modeld.supervisor.choosing import choose
 from modeld.supervisor.copies import SSD, Copy, on_ssd
-from modeld.supervisor.ranking import ranks, terms
+from modeld.supervisor.ranking import terms
 from modeld.supervisor.world import World
 from modeld.units import format_bytes
 from modeld.wire import cache as wire
@@ -39,8 +39,7 @@ class CacheAsks:
         """Change something about the SSD, or say what would be changed."""
         model = None
         if ask.selection is not None:
-            world = self._world
-            model = select(ask.selection, world.models, world.state, ranks(world)).model
+            model = choose(self._world, ask.selection).model
         match ask.action:
             case "promote":
                 reply: Struct = self._promote(_required(model), dry_run=ask.dry_run)

@@ -10,9 +10,10 @@ are up to date; until then the old ones stay, and only what becomes of servers i
 from msgspec.structs import replace
 
 from modeld.core.entities import Server
+from modeld.supervisor.choosing import naming_of
 from modeld.supervisor.door import Route, Routes
 from modeld.supervisor.guide import guide
-from modeld.supervisor.naming import naming
+from modeld.supervisor.naming import Naming
 from modeld.supervisor.outlooks import Outlooks
 from modeld.supervisor.world import World
 
@@ -23,7 +24,7 @@ class Publisher:
     def __init__(self, world: World) -> None:
         self._world = world
         self._outlooks = Outlooks(world)
-        self._names: tuple[object, ...] = ()
+        self._naming: Naming | None = None
         self._guided: tuple[object, ...] = ()
         self._shown: tuple[object, ...] = ()
         self._is_whole = False
@@ -37,8 +38,9 @@ class Publisher:
     @property
     def is_behind(self) -> bool:
         """Whether `advance` has something to do."""
-        made = self._names, self._guided
-        return not self._is_whole or made != (self._named_by(), self._guided_by())
+        if not self._is_whole or self._naming is not naming_of(self._world):
+            return True
+        return self._guided != self._guided_by()
 
     def advance(self) -> bool:
         """
@@ -47,23 +49,20 @@ class Publisher:
         Returns whether they are; the next turn goes on where this one has ended.
         """
         world = self._world
-        names, guided = self._named_by(), self._guided_by()
-        is_named_anew = self._names != names
-        if is_named_anew:
-            world.naming = naming(world.models, world.state, world.config.models.entries)
-        if is_named_anew or self._guided != guided:
+        names, guided = naming_of(world), self._guided_by()
+        if self._naming is not names or self._guided != guided:
             self._outlooks.begin()
             self._is_whole = False
-        self._names, self._guided = names, guided
+        self._naming, self._guided = names, guided
         if not self._is_whole and self._outlooks.advance():
             self._is_whole = True
             self._made = Routes(
-                index=world.naming.index,
-                variants=world.naming.variants,
-                rewrites=world.naming.rewrites,
+                index=names.index,
+                variants=names.variants,
+                rewrites=names.rewrites,
                 models=world.models,
                 default_model=world.config.models.default,
-                guide=guide(world.config, self._outlooks.all(), world.naming.index),
+                guide=guide(world.config, self._outlooks.all(), names.index),
             )
         return self._is_whole
 
@@ -91,12 +90,6 @@ class Publisher:
             problem=problem,
         )
         return True
-
-    def _named_by(self) -> tuple[object, ...]:
-        """Return what the names are made of."""
-        world = self._world
-        entries = world.config.models.entries
-        return (world.models, world.state.nicknames, world.state.slots, entries)
 
     def _guided_by(self) -> tuple[object, ...]:
         """Return what else the guide is made of."""

@@ -16,6 +16,7 @@ from modeld.core.events import ConfigRead
 from modeld.errors import ConfigInvalid
 from modeld.supervisor import settings
 from modeld.supervisor.advice import advice
+from modeld.supervisor.choosing import naming_of
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
 from modeld.supervisor.world import World
@@ -66,7 +67,7 @@ class Reloading:
         text = "; ".join(reply.changed) or "nothing changed"
         world.ports.journal.record("config-reloaded", f"configuration read again: {text}")
         world.ports.notify.ready()
-        names = world.naming
+        names = naming_of(world)
         warnings = (*names.problems, *advice(world, world.config, names.index))
         world.answer(request_id, replace(reply, warnings=warnings))
 

@@ -191,6 +191,9 @@ class World:
     deferred: list[LoadAsked] = field(default_factory=list)
     """Requests that came before the first look at the disks."""
     naming: Naming = field(default_factory=Naming)
+    """What every name means, as it was last asked for: `choosing.naming_of` says it as it is."""
+    named_by: tuple[object, ...] = ()
+    """What it was made of."""
     routes: Routes = field(default_factory=lambda: Routes(problem=LOOKING))
     limits: tuple[Row, ...] = ()
     """The user's own table of what models can do."""
