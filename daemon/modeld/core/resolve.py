@@ -89,8 +89,8 @@ def exact_index(models: Mapping[str, Model], state: State) -> Index:
     at_slots = [(f"@{slot}", held) for slot, held in slots]
     for kind in (slots, at_slots, nicknames, own_files, files, own_ids, stems):
         _add(index, kind)
-    words = {name: index[name] for name, _ in (*slots, *nicknames, *own_ids, *stems)}
-    _add(index, [(f"{name}:latest", one) for name, ids in words.items() for one in ids])
+    words = dict.fromkeys(name for name, _ in chain(slots, nicknames, own_ids, stems))
+    _add(index, ((f"{name}:latest", one) for name in words for one in index[name]))
     return index
 
 
@@ -140,10 +140,12 @@ def _present(names: Mapping[str, str], identities: Identities) -> list[tuple[str
 
 
 def _file_names(model: Model) -> Iterable[str]:
-    yield f"{model.name}{EXTENSION}"
+    own = f"{model.name}{EXTENSION}"
+    yield own
     for location in model.locations:
         yield location.path
-        yield basename(location.path)
+        if (name := basename(location.path)) != own:
+            yield name
 
 
 def _add(index: Index, names: Iterable[tuple[str, str]]) -> None:

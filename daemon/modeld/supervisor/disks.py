@@ -35,8 +35,10 @@ def take_files(world: World, event: FilesFound) -> None:
         for server in world.servers.values()
         if server.record.model_id not in catalog.models
     }
-    models = {**catalog.models, **served}
-    if models != world.models:  # the very same ones need no new routes
+    # the very same ones need no new routes, and are the same at a glance later
+    models = {key: _same(world.models.get(key), each) for key, each in catalog.models.items()}
+    models |= served
+    if models != world.models:
         world.models = models
     world.gone = frozenset(served)
     world.file_problems = tuple(catalog.problems)
@@ -61,6 +63,11 @@ def take_binary(world: World, binary: Binary) -> None:
         words = " ".join(binary.argv)
         world.ports.journal.record("binary-found", f"the engine is {words} {binary.version}")
     world.binary = binary
+
+
+def _same(known: Model | None, found: Model) -> Model:
+    """Return the one that is known, where what was found is no other."""
+    return known if known is not None and known == found else found
 
 
 def _stand_in(record: LaunchRecord) -> Model:

@@ -50,10 +50,13 @@ class Publisher:
         """
         world = self._world
         names, guided = naming_of(world), self._guided_by()
-        if self._naming is not names or self._guided != guided:
+        if self._naming is not names:
+            self._naming, self._guided, self._is_whole = names, (), False
+            return False  # with thousands of models, they have taken a turn's time
+        if self._guided != guided:
             self._outlooks.begin()
             self._is_whole = False
-        self._naming, self._guided = names, guided
+        self._guided = guided
         if not self._is_whole and self._outlooks.advance():
             self._is_whole = True
             self._made = Routes(
