@@ -20,7 +20,7 @@ from modeld.supervisor.memory_views import want_of
 from modeld.supervisor.world import World
 
 SLICE_MODELS = 50
-"""2 to 6 ms; what else waits for the loop has its turn before the next ones."""
+"""2 to 8 ms; what else waits for the loop has its turn before the next ones."""
 
 
 class _Kept(Struct, frozen=True):
