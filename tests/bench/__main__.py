@@ -15,12 +15,24 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import copying, core, gateway, keeping, memory, passing, routing, systemd, tiers
+from tests.bench import (
+    copying,
+    core,
+    gateway,
+    holds,
+    keeping,
+    memory,
+    passing,
+    routing,
+    systemd,
+    tiers,
+)
 from tests.bench.figures import Figure
 
 OUTPUT = Path("build/bench.json")
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     **core.BENCHES,
+    **holds.BENCHES,
     **gateway.BENCHES,
     **passing.BENCHES,
     **systemd.BENCHES,

@@ -242,24 +242,29 @@ def header() -> Iterator[Figure]:
     yield figure("core.header", theirs / best, 200, "higher", detail)
 
 
+def write_models(folder: Path) -> None:
+    """Write 2,000 models that differ by a byte each, as thousands do that nobody wants to write."""
+    write_model(folder / "model-0000.gguf")
+    data = (folder / "model-0000.gguf").read_bytes()
+    for number in range(1, KNOWN_MODELS):
+        below = folder / f"folder-{number % 40:02}"
+        below.mkdir(exist_ok=True)
+        (below / f"model-{number:04}.gguf").write_bytes(data + bytes(number))
+
+
 def start() -> Iterator[Figure]:
     """The start with 2,000 known models: READY, header reads, resident memory."""
     with a_daemon(start=False) as daemon:
-        write_model(daemon.models / "model-0000.gguf")
-        data = (daemon.models / "model-0000.gguf").read_bytes()
-        for number in range(1, KNOWN_MODELS):
-            folder = daemon.models / f"folder-{number % 40:02}"
-            folder.mkdir(exist_ok=True)
-            (folder / f"model-{number:04}.gguf").write_bytes(data + bytes(number))
+        write_models(daemon.models)
         daemon.start()
-        _wait_for_count(daemon, KNOWN_MODELS)
+        wait_for_count(daemon, KNOWN_MODELS)
         daemon.stop()
         seconds = []
         for _ in range(5):
             began = time.perf_counter()
             daemon.start()
             seconds.append(time.perf_counter() - began)
-            _wait_for_count(daemon, KNOWN_MODELS)
+            wait_for_count(daemon, KNOWN_MODELS)
             assert daemon.process is not None
             resident = psutil.Process(daemon.process.pid).memory_info().rss
             daemon.stop()
@@ -272,7 +277,8 @@ def start() -> Iterator[Figure]:
     yield figure("core.start_resident_mb", resident_mb, 80, "lower", "after the first look")
 
 
-def _wait_for_count(daemon: Daemon, count: int) -> None:
+def wait_for_count(daemon: Daemon, count: int) -> None:
+    """Wait until modeld knows so many models."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
         if daemon.json("status")["models_on_disk"] == count:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from modeld.config.schema import Config, Roles, Routing, Rule
 from modeld.core.routing import Ask
-from modeld.supervisor.guide import Guide, Prospect, guide
+from modeld.supervisor.guide import Guide, Prospect, guide, outlook
 from tests.bench.figures import Figure, figure
 from tests.support.routing import model
 
@@ -34,7 +34,7 @@ def _guide() -> Guide:
     ]
     names = {each.id: (each.id,) for each in models}
     routing = Routing(rules=rules, roles=Roles(code=models[0].id))
-    return guide(Config(routing=routing), [(each, Prospect()) for each in models], names)
+    return guide(Config(routing=routing), [outlook(each, Prospect()) for each in models], names)
 
 
 def _microseconds(work: Callable[[], object], rounds: int) -> list[float]:

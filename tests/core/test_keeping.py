@@ -6,7 +6,15 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.core.entities import Server, ServerState
-from modeld.core.keeping import UNUSED_SECONDS, Policy, Stay, left, stay, why_due
+from modeld.core.keeping import (
+    UNUSED_SECONDS,
+    Policy,
+    Stay,
+    copy_wanted_because,
+    left,
+    stay,
+    why_due,
+)
 from tests.core.test_plan import server
 
 POLICY = Policy()
@@ -105,3 +113,12 @@ def test_left_counts_down_to_the_moment_after_which_it_goes() -> None:
 
     assert left(idle(), stays, READY_AT + 100) == 200
     assert left(idle(), Stay(math.inf, "x"), READY_AT + 100) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [("", ""), ("ram", ""), ("none", ""), ("ssd", "keep_alive.strategy ssd wants a copy")],
+)
+def test_strategy_that_unloads_soon_wants_a_copy(strategy: str, reason: str) -> None:
+    """S3-19: else the next load waits for the slow disk again."""
+    assert copy_wanted_because(strategy) == reason

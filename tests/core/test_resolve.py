@@ -1,5 +1,7 @@
 """What a name means must be one rule, or two programs will mean two models by one word."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from modeld.core.entities import Header, Location, Model, State
@@ -39,8 +41,17 @@ STATE = State(
 RANKS = {"gemma-2b-Q4_K_M": 3.0, "gemma-7b-Q4_K_M": 41.5, "qwen/coder-7b": -2.0}
 
 
+def _chosen(
+    selection: Selection,
+    models: Mapping[str, Model] = MODELS,
+    state: State = STATE,
+    ranks: Mapping[str, float] = RANKS,
+) -> Chosen:
+    return select(selection, models, state, index=exact_index(models, state), ranks=lambda: ranks)
+
+
 def _select(pattern: str, *, only: bool = False) -> Chosen:
-    return select(Selection(pattern=pattern, only=only), MODELS, STATE, RANKS)
+    return _chosen(Selection(pattern=pattern, only=only))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +148,7 @@ def test_select_takes_globs_and_parts(pattern: str, wanted: list[str]) -> None:
 def test_select_prefers_an_exact_name_to_a_part_of_others() -> None:
     """S0-30: an exact name is never ambiguous because it is part of another."""
     models = {one.id: one for one in (_model("gemma"), _model("gemma-7b"))}
-    chosen = select(Selection(pattern="gemma"), models, State(), {"gemma-7b": 99.0})
+    chosen = _chosen(Selection(pattern="gemma"), models, State(), {"gemma-7b": 99.0})
 
     assert [one.model_id for one in chosen.candidates] == ["gemma"]
 
@@ -152,27 +163,40 @@ def test_select_only_refuses_several_and_numbers_them() -> None:
 def test_select_of_a_program_takes_no_parts(pattern: str) -> None:
     """X-GW-4: else a new file changes what it gets."""
     with pytest.raises(UnknownModel):
-        select(Selection(pattern=pattern, exact=True), MODELS, STATE, RANKS)
+        _chosen(Selection(pattern=pattern, exact=True))
 
 
 def test_select_of_a_program_takes_whole_names_of_one_model() -> None:
     """Nicknames, slots, files and ids as people do; several are an error."""
     for name in ("tool", "talk", "qwen/coder-7b", "big.gguf"):
-        assert select(Selection(pattern=name, exact=True), MODELS, STATE, RANKS)
+        assert _chosen(Selection(pattern=name, exact=True))
     with pytest.raises(Ambiguous):
-        select(Selection(pattern="coder-7b", exact=True), MODELS, STATE, RANKS)
+        _chosen(Selection(pattern="coder-7b", exact=True))
+
+
+def test_select_takes_what_the_index_says_and_ranks_only_several() -> None:
+    """Names that the configuration adds mean their model, as a whole and no part of them."""
+    index = {**exact_index(MODELS, STATE), "phi-quick": ("phi-3",)}
+
+    def never() -> Mapping[str, float]:
+        raise AssertionError
+
+    chosen = select(Selection(pattern="phi-quick"), MODELS, STATE, index=index, ranks=never)
+    assert chosen.model.id == "phi-3"
+    with pytest.raises(UnknownModel):
+        select(Selection(pattern="phi-qui"), MODELS, STATE, index=index, ranks=never)
 
 
 def test_select_rank1_and_no_multi_match_contradict() -> None:
     """S0-33: both together are a usage error."""
     with pytest.raises(Usage):
-        select(Selection(pattern="gemma", best=True, only=True), MODELS, STATE, RANKS)
+        _chosen(Selection(pattern="gemma", best=True, only=True))
 
 
 def test_select_of_nothing_is_a_usage_error() -> None:
     """An empty pattern would be part of every name."""
     with pytest.raises(Usage):
-        select(Selection(), MODELS, STATE, RANKS)
+        _chosen(Selection())
 
 
 def test_select_unknown_says_so_in_the_words_of_llama_pack() -> None:
@@ -194,7 +218,7 @@ def test_select_unknown_tells_what_there_is() -> None:
         (many, "m00, m01, m02, m03, m04, m05, m06, m07 and 2 more"),
     ):
         with pytest.raises(UnknownModel) as caught:
-            select(Selection(pattern="zebra"), models, State(), {})
+            _chosen(Selection(pattern="zebra"), models, State(), {})
 
         assert caught.value.hint == f"Available models: {told} (modelctl list)"
 
@@ -202,25 +226,25 @@ def test_select_unknown_tells_what_there_is() -> None:
 def test_select_by_nickname_takes_no_parts() -> None:
     """S0-04: `-n` is exact."""
     with pytest.raises(UnknownName, match="there is no nickname 'tal'") as caught:
-        select(Selection(nickname="tal"), MODELS, STATE, RANKS)
+        _chosen(Selection(nickname="tal"))
 
     assert "did you mean 'talk'?" in caught.value.hint
 
 
 def test_select_by_nickname_never_means_a_file() -> None:
     """`-n phi-3` is the nickname, though a file is called so as well."""
-    assert select(Selection(nickname="phi-3"), MODELS, STATE, RANKS).model.id == "big"
+    assert _chosen(Selection(nickname="phi-3")).model.id == "big"
 
 
 def test_select_by_slot_takes_its_holder() -> None:
     """S0-08."""
-    assert select(Selection(slot="tool"), MODELS, STATE, RANKS).model.id == "gemma-7b-Q4_K_M"
+    assert _chosen(Selection(slot="tool")).model.id == "gemma-7b-Q4_K_M"
 
 
 def test_select_by_an_empty_slot_is_refused() -> None:
     """S0-08: nothing is guessed for an empty role."""
     with pytest.raises(UnknownName, match="slot 'vision' is empty"):
-        select(Selection(slot="vision"), MODELS, STATE, RANKS)
+        _chosen(Selection(slot="vision"))
 
 
 @pytest.mark.parametrize(
@@ -230,16 +254,16 @@ def test_select_by_an_empty_slot_is_refused() -> None:
 def test_select_of_a_name_whose_file_is_gone_says_that(selection: Selection) -> None:
     """`not found` would send people looking for a typing mistake."""
     with pytest.raises(UnknownModel, match="nickname 'lost' names gone/away, whose file is gone"):
-        select(selection, MODELS, STATE, RANKS)
+        _chosen(selection)
 
 
 def test_select_by_id_means_that_model_whatever_hides_its_name() -> None:
     """A program that asked for a file by its name must not be given another model."""
-    chosen = select(Selection(model_id="phi-3"), MODELS, STATE, RANKS)
+    chosen = _chosen(Selection(model_id="phi-3"))
 
     assert chosen.model.id == "phi-3"  # though 'phi-3' is a nickname of big
     with pytest.raises(UnknownModel):
-        select(Selection(model_id="gone/away"), MODELS, STATE, RANKS)
+        _chosen(Selection(model_id="gone/away"))
 
 
 def test_id_means_its_own_model_though_another_has_it_for_a_name() -> None:

@@ -84,6 +84,48 @@ def test_model_is_copied_from_the_third_use_in_a_week(uses: int, answer: str) ->
     assert f"{uses} uses in 7 days" in decision.reason
 
 
+WANTED = "keep_alive.strategy ssd wants a copy"
+
+
+@pytest.mark.parametrize("policy", [DOCUMENTED, GAIN])
+def test_any_load_warrants_a_copy_where_the_policy_says_so(policy: CachePolicy) -> None:
+    """S3-19: a server that leaves after two minutes is to come back from the SSD."""
+    rare = _candidate(rank=-50.0, uses=1, recent_uses=1)
+    wanting = replace(policy, wanted_because=WANTED)
+
+    assert decide(rare, [], SPACE, policy).answer == "stay"
+    assert decide(rare, [], SPACE, wanting).reason == (
+        f"copy new (20.0 GB): {WANTED}; 100 GB free - 20.0 GB = 80.0 GB >= 30.0 GB to keep free"
+    )
+    assert decide(_candidate(), [], SPACE, wanting) == decide(_candidate(), [], SPACE, policy)
+
+
+def test_wanted_copy_expires_what_a_deserved_one_would() -> None:
+    """S3-19: by the policy's order and protection; in gain only what is worth less."""
+    rare, wanting = _candidate(rank=-50.0, uses=1, recent_uses=1), WANTED
+    documented = replace(DOCUMENTED, wanted_because=wanting)
+    gain = replace(GAIN, wanted_because=wanting)
+
+    stale, fresh = _resident("a"), _resident("a", idle=6.99)
+    assert _gone(decide(rare, [stale], FULL, documented)) == ["a"]
+    for resident in (fresh, _resident("a", running=True), _resident("a", pinned=True)):
+        assert decide(rare, [resident], FULL, documented).because == "no-room"
+    assert decide(rare, [stale], FULL, gain).because == "not-worth"
+
+
+@pytest.mark.parametrize("policy", [DOCUMENTED, GAIN])
+def test_wanted_copy_needs_its_room_and_its_source_as_any(policy: CachePolicy) -> None:
+    """S3-19: no wish makes a disk larger, or more durable."""
+    wanting = replace(policy, wanted_because=WANTED, wear_budget_bytes=10 * GIB)
+
+    assert decide(_candidate(20), [], SPACE, wanting).because == "wear"
+    assert decide(_candidate(5, on_ssd=True), [], SPACE, wanting).because == "there"
+    assert decide(_candidate(5, source_tier=""), [], SPACE, wanting).because == "no-source"
+    unworn = replace(wanting, wear_budget_bytes=0)
+    assert decide(_candidate(471), [], SPACE, unworn).because == "too-large"
+    assert decide(_candidate(71), [], SPACE, unworn).because == "no-room"
+
+
 @pytest.mark.parametrize(("age_days", "uses"), [(7.0, 2), (7.01, 1), (-1.0, 2)])
 def test_uses_are_counted_in_their_window(age_days: float, uses: int) -> None:
     """S0-15: the border is inside, and a clock that was set back hides nothing."""

@@ -98,12 +98,14 @@ def test_restart_reads_no_header_again(cache_path: Path, tmp_path: Path) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content[:16384])
         os.truncate(path, len(content))
-    assert scan_once(cache_path, tmp_path / "models").header_reads == 2000
+    first = scan_once(cache_path, tmp_path / "models")
+    assert first.header_reads == 2000
     started = time.monotonic()
     again = scan_once(cache_path, tmp_path / "models")
     assert time.monotonic() - started < 5
     assert again.header_reads == 0
-    assert len(again.files) == 2000
+    assert len(again.files) == len(again.catalog.models) == 2000
+    assert again.catalog is first.catalog
     assert all(file.header is not None for file in again.files)
 
 

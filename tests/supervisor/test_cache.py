@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from modeld.config.schema import Cache, Config, Reload, Storage
+from modeld.config.schema import Cache, Config, KeepAlive, Reload, Storage
 from modeld.core.entities import ModelStats, State
 from modeld.core.events import (
     CacheAsked,
@@ -19,9 +19,12 @@ from modeld.core.events import (
     SpaceMeasured,
     UnloadAsked,
 )
+from modeld.core.rank import RankTerms
 from modeld.errors import Cancelled, Inactive, Refused
-from modeld.supervisor import views
+from modeld.supervisor import cache, views
 from modeld.supervisor.ports import CopyOrder, Loaded
+from modeld.supervisor.ranking import terms
+from modeld.supervisor.world import World
 from modeld.wire.codec import Progress
 from modeld.wire.load import Loaded as LoadedReply
 from tests.supervisor.test_loads import load, named
@@ -105,6 +108,24 @@ async def test_model_that_did_not_earn_it_is_served_from_the_slow_disk_at_once()
 
     assert machine.copier.orders == []
     assert machine.servers.started[0].tier == "hdd1"
+
+
+@asynchronous
+async def test_strategy_ssd_has_a_model_copied_at_its_first_load() -> None:
+    """S3-19: and says so; what is worth a copy while nobody loads it is no matter of it."""
+    config = replace(TIERED, keep_alive=KeepAlive(strategy="ssd"))
+    machine = await tiered(config, big=used(1))
+    machine.add("big", 4, tier="hdd1")
+    await machine.start()
+    assert machine.supervisor.cache_asks.plan(0).decisions == ()
+    (row,) = machine.supervisor.cache_asks.rank(None).ranks
+    assert "keep_alive.strategy ssd wants a copy" in row.verdict
+
+    machine.request(LoadAsked, selection=named("big"))
+    await machine.settle()
+    assert machine.copier.orders[0].model_id == "big"
+    ((_, told),) = (each for each in machine.journal.events if each[0] == "copy-started")
+    assert told.startswith("copy big (4.0 GB): keep_alive.strategy ssd wants a copy; ")
 
 
 @asynchronous
@@ -454,3 +475,27 @@ async def test_list_marks_what_should_be_on_the_ssd() -> None:
     rows = {row.name: row.wanted_on_ssd for row in views.models(machine.world, ()).models}
 
     assert rows == {"big": True, "other": False}
+
+
+def test_plan_and_ranks_look_at_all_models_a_few_times_and_not_once_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With 2,000 models that took 41 s, and everything else waited."""
+    looks = list[int]()
+
+    def counted(world: World) -> dict[str, RankTerms]:
+        looks.append(1)
+        return terms(world)
+
+    @asynchronous
+    async def main() -> None:
+        machine = await tiered()
+        for number in range(20):
+            machine.add(f"m{number}", 1, tier="hdd1")
+        await machine.start()
+        monkeypatch.setattr(cache, "terms", counted)
+        machine.supervisor.cache_asks.plan(0)
+        machine.supervisor.cache_asks.rank(None)
+        assert len(looks) == 2
+
+    main()

@@ -3,7 +3,7 @@
 from modeld.config.schema import Config, Entry, Models, Options, Parameters, Roles, Routing, Rule
 from modeld.core.limits import Row
 from modeld.core.routing import Ask
-from modeld.supervisor.guide import Guide, Prospect, guide
+from modeld.supervisor.guide import Guide, Prospect, guide, outlook
 from tests.support.routing import model
 
 LLAMA = model("llama3.1-8b", context_tokens=131_072, has_chat_template=True)
@@ -14,7 +14,11 @@ COLD = Options(temperature=0.1, num_ctx=2048)
 
 def _guide(config: Config | None = None, *prospects: Prospect, rows: tuple[Row, ...] = ()) -> Guide:
     both = (*prospects, Prospect(), Prospect())[:2]
-    return guide(config or Config(), [(LLAMA, both[0]), (PHI, both[1])], INDEX, rows)
+    return guide(
+        config or Config(),
+        [outlook(model, each, rows) for model, each in zip((LLAMA, PHI), both, strict=True)],
+        INDEX,
+    )
 
 
 def test_guide_has_the_words_of_the_configuration() -> None:

@@ -1,6 +1,7 @@
 """`supervisor.loads` and `.jobs`: from a request for a model to its answer."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ from modeld.errors import (
     UnknownModel,
     UnknownName,
 )
+from modeld.supervisor.ports import Folder
 from modeld.wire.codec import Progress
 from modeld.wire.load import Loaded, Planned
 from tests.support.fake_ports import FakeMachine
@@ -589,15 +591,15 @@ async def test_load_waits_for_the_first_look_at_the_disks() -> None:
     """A request right after the start must not be told that its model is unknown."""
     machine = FakeMachine()
     machine.add("tool")
-    scan = machine.folders.scan
-    machine.folders.scan = lambda folders: None  # type: ignore[method-assign]
+    scan, asked = machine.folders.scan, list[Sequence[Folder]]()
+    machine.folders.scan = asked.append  # type: ignore[method-assign]
     starting = asyncio.create_task(machine.supervisor.start(machine.read_configs.append))
     await machine.settle()
     task = machine.request(LoadAsked, selection=named("tool"))
     await machine.settle()
     assert not task.done()
 
-    scan(())
+    scan(asked[0])
     await starting
     await machine.settle()
     await machine.brings_up("tool")

@@ -17,6 +17,7 @@ from modeld.core.events import BinaryProbed, ConfigRead, ReloadAsked, Selection
 from modeld.errors import ConfigInvalid, ServerFailed
 from modeld.supervisor import views
 from modeld.supervisor.ports import no_binary
+from modeld.supervisor.settings import folders
 from tests.supervisor.test_loads import UNTHROTTLED, load
 from tests.support.fake_ports import BINARY, FakeMachine
 from tests.support.running import asynchronous
@@ -110,6 +111,26 @@ async def test_reload_looks_at_new_folders() -> None:
     await reload(machine, Config(storage=Storage(hdd_paths=("/hdd",))))
 
     assert machine.folders.scans == before + 1
+
+
+@asynchronous
+async def test_files_of_a_folder_that_is_no_longer_configured_are_not_taken() -> None:
+    """The scan began before the reload: nobody knows where they belong, and another comes."""
+    machine = FakeMachine(Config(storage=Storage(hdd_paths=("/hdd",))))
+    machine.add("slow", tier="hdd1")
+    await machine.start("tool")
+    machine.folders.files = machine.folders.files[1:]
+    scan, asked = machine.folders.scan, [folders(machine.config, "/home/me")]
+    machine.folders.scan = asked.append  # type: ignore[method-assign]
+    machine.add("slower", tier="hdd1")
+    await reload(machine, Config())
+    scan(asked[0])
+    await machine.settle()
+    assert set(machine.world.models) == {"slow", "tool"}
+
+    scan(asked[1])
+    await machine.settle()
+    assert set(machine.world.models) == {"tool"}
 
 
 @asynchronous

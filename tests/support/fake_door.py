@@ -22,7 +22,7 @@ from modeld.core.events import (
 )
 from modeld.errors import UnknownName
 from modeld.supervisor.door import OnProgress, Route, Routes
-from modeld.supervisor.guide import Prospect, guide
+from modeld.supervisor.guide import Prospect, guide, outlook
 from modeld.wire.load import Loaded, Unloaded, Verdict
 from modeld.wire.models import ServerRow, Servers
 from modeld.wire.names import Named
@@ -116,7 +116,8 @@ class FakeDoor:
         """Have requests routed as this says."""
         self.config = config
         known = [
-            (each, self.prospects.get(each.id, Prospect())) for each in self.routes.models.values()
+            outlook(each, self.prospects.get(each.id, Prospect()))
+            for each in self.routes.models.values()
         ]
         self.routes = replace(
             self.routes,

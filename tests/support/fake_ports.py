@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from modeld.config.schema import Config
+from modeld.core.catalog import build_catalog
 from modeld.core.entities import (
     Binary,
     Exit,
@@ -190,7 +191,8 @@ class FakeFolders:
     def scan(self, folders: Sequence[Folder]) -> None:
         """Find what a test put there."""
         self.scans += 1
-        self._emit(FilesFound(files=tuple(self.files)))
+        files, tiers = tuple(self.files), tuple(folder.tier for folder in folders)
+        self._emit(FilesFound(files=files, catalog=build_catalog(files, tiers)))
 
     def watch(self, folders: Sequence[Folder]) -> Sequence[str]:
         """Watch nothing."""

@@ -132,7 +132,7 @@ class KeepAlive(_Section, frozen=True, kw_only=True):
     models: tuple[Bounded, ...] = ()
     """Loaded when modeld starts, and never unloaded for being idle."""
     strategy: Literal["", "ram", "ssd", "none"] = ""
-    """Instead of models.idle_timeout_seconds: 30 min, 2 min, or not at all."""
+    """Instead of models.idle_timeout_seconds: 30 min, 2 min with a copy on the SSD, or none."""
 
 
 class Load(_Section, frozen=True, kw_only=True):

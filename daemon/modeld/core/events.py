@@ -7,6 +7,7 @@ calls of its ports, which return at once; what comes of them is an event again.
 
 from msgspec import Struct, field
 
+from modeld.core.catalog import Catalog
 from modeld.core.entities import Binary, Exit, FoundFile, Origin, Process
 from modeld.core.fit import Told
 from modeld.core.history import Past
@@ -215,6 +216,8 @@ class FilesFound(Event, frozen=True, kw_only=True):
     """A scan saw these files, all that there are below the configured folders."""
 
     files: tuple[FoundFile, ...]
+    catalog: Catalog
+    """The models that the files are: made by whoever scanned, for it takes its time."""
     problems: tuple[str, ...] = ()
     """Folders that could not be read, one sentence each."""
     header_reads: int = 0
@@ -319,10 +322,7 @@ class CopyEnded(Event, frozen=True, kw_only=True):
     error: str = ""
     """Empty when it is published; else one sentence."""
     reason: str = "done"
-    """
-    `done`, `cancelled`, `no-space`, `source-changed`, `read-only`, `missing`, `io`, or `refused`:
-    a name is taken or leads elsewhere, or the folder is one that others can change.
-    """
+    """`done`, `cancelled`, or a word for what went wrong: those of `CopyFailed`."""
     seconds: float = 0.0
 
 

@@ -60,6 +60,8 @@ class CachePolicy(Struct, frozen=True, kw_only=True):
     """May be written in a day; 0 for no limit."""
     give_back: bool = True
     """Whether gain spares what turned out not to be needed."""
+    wanted_because: str = ""
+    """Why any load from a slow tier warrants a copy; empty where a model's use has to."""
     speeds: Speeds = Speeds()
 
 

@@ -12,7 +12,7 @@ The ladder; the first that says something counts:
    A request without one leaves it as it is, as Ollama does.
 3. `keep_alive` of the model's own entry in the configuration.
 4. `models.auto_unload_idle = false`: it stays.
-5. `keep_alive.strategy`: 30 min, 2 min, or until it has answered.
+5. `keep_alive.strategy`: 30 min, 2 min (and a copy on the SSD), or until it has answered.
 6. `models.idle_timeout_seconds`.
 
 What starts, loads, leaves or answers a request is not idle.  A server that has answered nothing
@@ -29,6 +29,8 @@ from modeld.core.entities import Server, ServerState
 
 STRATEGY_SECONDS = {"ram": 1800.0, "ssd": 120.0, "none": 0.0}
 """S3-14."""
+COPYING_STRATEGY = "ssd"
+"""It unloads soon, and so wants every model where the next load of it is quick (S3-19)."""
 LONGEST_SECONDS = 1e9
 """Whoever says more means for ever, and no clock shows it."""
 UNUSED_SECONDS = 30.0
@@ -80,6 +82,12 @@ def stay(
     if policy.strategy:
         return Stay(STRATEGY_SECONDS[policy.strategy], f"keep_alive.strategy {policy.strategy}")
     return Stay(policy.idle_timeout_seconds, "models.idle_timeout_seconds")
+
+
+def copy_wanted_because(strategy: str) -> str:
+    """Return why a model that loads from a slow tier is to have a copy; empty for its use alone."""
+    wants = strategy == COPYING_STRATEGY
+    return f"keep_alive.strategy {strategy} wants a copy" if wants else ""
 
 
 def left(server: Server, stays: Stay, now: float) -> float:

@@ -72,6 +72,14 @@ def slots_of(state: State, model_id: str) -> tuple[str, ...]:
     return tuple(sorted(slot for slot, holder in state.slots.items() if holder == model_id))
 
 
+def by_holder(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the nicknames, or the slots, of every model that has any, in order."""
+    held: dict[str, list[str]] = {}
+    for name in sorted(names):
+        held.setdefault(names[name], []).append(name)
+    return {model_id: tuple(own) for model_id, own in held.items()}
+
+
 def change_names(
     state: State, model_id: str | None, change: NameChange
 ) -> tuple[State, tuple[str, ...]]:

@@ -142,10 +142,17 @@ def rank_terms(
     if formula == "legacy":
         newness = _newness(models)
         return {one: legacy(stats, now, newness[one]) for one, (stats, _) in models.items()}
+    # most of thousands were never used, and are worth the same
+    never = documented(_UNUSED, now, weights, runtime_weight=runtime_weight)
     return {
-        one: documented(stats, now, weights, runtime_weight=runtime_weight)
+        one: never
+        if stats == _UNUSED
+        else documented(stats, now, weights, runtime_weight=runtime_weight)
         for one, (stats, _) in models.items()
     }
+
+
+_UNUSED = ModelStats()
 
 
 def _newness(models: Mapping[str, tuple[ModelStats, Model]]) -> dict[str, float]:

@@ -1,14 +1,15 @@
 """
 What a name means: the one rule for people and for programs.
 
-A name is looked for as a slot (`tool`, `@tool`), a nickname, a file name, an id or stem, and
-`NAME:latest`, in this order; the first kind that has it decides.  People may also type a part of
-a name or a glob: then the best rank is taken and all candidates are told.  Programs may not, so
-that a new file cannot change what they get.  Nothing here ranks, and nothing is remembered.
+A name is looked for as a slot (`tool`, `@tool`), a nickname, a file name, an id or stem,
+`NAME:latest`, and last a variant, which whoever makes the index adds; the first kind that has it
+decides.  People may also type a part of a name or a glob: then the best rank is taken and all
+candidates are told.  Programs may not, so that a new file cannot change what they get.  Nothing
+here ranks, and nothing is remembered.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import translate
 from itertools import chain, islice
@@ -88,13 +89,18 @@ def exact_index(models: Mapping[str, Model], state: State) -> Index:
     at_slots = [(f"@{slot}", held) for slot, held in slots]
     for kind in (slots, at_slots, nicknames, own_files, files, own_ids, stems):
         _add(index, kind)
-    words = {name: index[name] for name, _ in (*slots, *nicknames, *own_ids, *stems)}
-    _add(index, [(f"{name}:latest", one) for name, ids in words.items() for one in ids])
+    words = dict.fromkeys(name for name, _ in chain(slots, nicknames, own_ids, stems))
+    _add(index, ((f"{name}:latest", one) for name in words for one in index[name]))
     return index
 
 
 def select(
-    selection: Selection, models: Mapping[str, Model], state: State, ranks: Mapping[str, float]
+    selection: Selection,
+    models: Mapping[str, Model],
+    state: State,
+    *,
+    index: Index,
+    ranks: Callable[[], Mapping[str, float]],
 ) -> Chosen:
     """
     Return the model that `selection` means.
@@ -103,7 +109,9 @@ def select(
         selection: The words of a person or a program.
         models: The catalogue, by id.
         state: Nicknames and slots.
-        ranks: What each model is worth; 0 where none is given.
+        index: Every exact name, those of variants among them.
+        ranks: Returns what each model is worth; 0 where none is given.  Asked only where several
+            fit.
 
     Raises:
         Usage: The selection says nothing, or contradicts itself.
@@ -113,10 +121,11 @@ def select(
     """
     if selection.best and selection.only:
         raise Usage("--rank1 and --no-multi-match contradict each other", hint="give one of them")
-    ids = _matches(selection, models, state)
+    ids = _matches(selection, models, state, index)
+    worth = ranks() if len(ids) > 1 else {}
     candidates = tuple(
         sorted(
-            (Candidate(one, ranks.get(one, 0.0)) for one in ids),
+            (Candidate(one, worth.get(one, 0.0)) for one in ids),
             key=lambda candidate: (-candidate.rank, candidate.model_id),
         )
     )
@@ -131,23 +140,27 @@ def _present(names: Mapping[str, str], identities: Identities) -> list[tuple[str
 
 
 def _file_names(model: Model) -> Iterable[str]:
-    yield f"{model.name}{EXTENSION}"
+    own = f"{model.name}{EXTENSION}"
+    yield own
     for location in model.locations:
         yield location.path
-        yield basename(location.path)
+        if (name := basename(location.path)) != own:
+            yield name
 
 
 def _add(index: Index, names: Iterable[tuple[str, str]]) -> None:
     """Add names of one kind; a name of an earlier kind hides the same word of a later one."""
-    kind: dict[str, dict[str, None]] = {}
+    kind: Index = {}
     for name, model_id in names:
         if name not in index:
-            kind.setdefault(name, {})[model_id] = None
-    index.update((name, tuple(sorted(ids))) for name, ids in kind.items())
+            ids = kind.get(name, ())
+            if model_id not in ids:
+                kind[name] = tuple(sorted((*ids, model_id))) if ids else (model_id,)
+    index.update(kind)
 
 
 def _matches(
-    selection: Selection, models: Mapping[str, Model], state: State
+    selection: Selection, models: Mapping[str, Model], state: State, index: Index
 ) -> tuple[str, ...] | list[str]:
     """Return the ids that the selection may mean, at least one."""
     if selection.model_id:
@@ -160,7 +173,6 @@ def _matches(
         return (_holder("nickname", selection.nickname, state.nicknames, models),)
     if not selection.pattern:
         raise Usage("no model is named", hint="say which: a name, -n NICKNAME or -n1 SLOT")
-    index = exact_index(models, state)
     ids: tuple[str, ...] | list[str] = (
         index.get(selection.pattern) or index.get(f"{selection.pattern}:latest") or ()
     )

@@ -9,6 +9,8 @@ Step 1 of `decide`, whether the model deserves it:
 
     documented   uses in `promote_window_days` >= `promote_min_uses`
     gain         d (L s) >= k s, else not even an empty SSD would be worth the write
+    either       the policy says why any load does: then only room and wear decide, and in gain
+                 nothing is expired for it that step 3 would not let go
 
 Step 2, room, so that `ssd_min_free_bytes` stay free after the copy:
 
@@ -79,9 +81,12 @@ def decide(
         policy: The rules.
         factor: What experience says to multiply the candidate's forecast with.
     """
-    refusal = _unfit(candidate, space, policy) or _undeserved(candidate, policy, factor)
+    refusal = _unfit(candidate, space, policy)
     if refusal is not None:
         return refusal
+    undeserved = _undeserved(candidate, policy, factor)
+    if undeserved is not None and not policy.wanted_because:
+        return undeserved
     room = _make_room(candidate, residents, space, policy)
     if room.available_bytes < candidate.size_bytes:
         return _stay(
@@ -91,12 +96,14 @@ def decide(
             f" - {format_bytes(candidate.size_bytes)} < {_floor(policy)} to keep free",
             available_bytes=float(room.available_bytes),
         )
-    if policy.policy == "gain":
+    if policy.policy == "gain" and (room.victims or undeserved is None):
         return _weigh(candidate, room.victims, policy, factor)
-    why = (
-        f"{_uses(candidate.recent_uses)} in {policy.promote_window_days:g} days"
-        f" >= {policy.promote_min_uses}"
-    )
+    why = policy.wanted_because
+    if undeserved is None:
+        why = (
+            f"{_uses(candidate.recent_uses)} in {policy.promote_window_days:g} days"
+            f" >= {policy.promote_min_uses}"
+        )
     return _copy(candidate, room.victims, space, policy, why=why)
 
 

@@ -130,8 +130,10 @@ class Asks:
             return state
 
         def then(before: State, after: State) -> None:
-            self._answer_names(
-                ask.request_id, model.id if model else "", sentences, changed=before is not after
+            model_id, changed = model.id if model else "", before is not after
+            # whoever has the answer can use the name
+            self._world.when_published.append(
+                lambda: self._answer_names(ask.request_id, model_id, sentences, changed=changed)
             )
 
         self._saver.commit(change, then, lambda error: self._world.fail(ask.request_id, error))

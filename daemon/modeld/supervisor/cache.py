@@ -8,6 +8,7 @@ where it lies, and that is said once.
 """
 
 import secrets
+from collections.abc import Iterable, Iterator
 
 from modeld.core import tiers
 from modeld.core.calibration import Calibration, forecast, learn, observe
@@ -60,7 +61,13 @@ class Cache:
         """Whether there is an SSD with a slow tier behind it, measured and writable."""
         return ssd_folder(self._world) is not None and self._space() is not None
 
-    def judge(self, model: Model, holding: Holding, policy: CachePolicy | None = None) -> Decision:
+    def judge(
+        self,
+        model: Model,
+        holding: Holding,
+        policy: CachePolicy | None = None,
+        residents: Iterable[Holding] | None = None,
+    ) -> Decision:
         """
         Return what `core.tiers` says of copying `model` now.
 
@@ -68,21 +75,28 @@ class Cache:
             model: The model.
             holding: It, as the policy sees it.
             policy: The rules; the configured ones where None.
+            residents: The others on the SSD; looked up where None, and only if that is needed.
         """
-        ranks = terms(self._world)
-        residents = (
-            self.holding(each, ranks)
-            for each in self._world.models.values()
-            if each.id != model.id and on_ssd(each) is not None
-        )
         policy = policy or settings.cache_policy(self._world.config)
         return tiers.decide(
             holding,
-            residents,
+            self._residents(model) if residents is None else residents,
             self._space() or Space(total_bytes=0, free_bytes=0),
             policy,
             factor=self._factor(holding.uses) if policy.policy == "gain" else 1.0,
         )
+
+    def _residents(self, model: Model) -> Iterator[Holding]:
+        """Yield the other models on the SSD."""
+        ranks = terms(self._world)
+        for each in self._world.models.values():
+            if each.id != model.id and on_ssd(each) is not None:
+                yield self.holding(each, ranks)
+
+    def holdings(self) -> dict[str, Holding]:
+        """Return every model as the policy sees it, by id."""
+        ranks = terms(self._world)
+        return {key: self.holding(each, ranks) for key, each in self._world.models.items()}
 
     def note_use(self, model_id: str) -> None:
         """A use was counted: what was forecast can be held against what came."""
@@ -294,12 +308,9 @@ class Cache:
         space = self._space()
         if not copy.decision.expire or copy.decision.predictive or space is None:
             return
-        world, ranks = self._world, terms(self._world)
-        decision = tiers.precache(
-            [self.holding(each, ranks) for each in world.models.values()],
-            space,
-            settings.cache_policy(world.config),
-        )
+        world = self._world
+        policy = settings.cache_policy(world.config)
+        decision = tiers.precache(self.holdings().values(), space, policy)
         if decision is not None:
             self.begin(world.models[decision.model_id], decision, urgent=False)
 
@@ -315,9 +326,8 @@ class Cache:
         else:
             rank = (terms(world) if ranks is None else ranks)[model.id]
         stats, here, source = world.stats_of(model.id), on_ssd(model), source_of(model)
-        folder = ssd_folder(self._world)
-        policy = settings.cache_policy(world.config)
-        oldest = now - policy.promote_window_days * DAY_SECONDS
+        folder = ssd_folder(world) if here is not None else None
+        oldest = now - world.config.cache.promote_window_days * DAY_SECONDS
         recent = sum(each.timestamp() >= oldest for each in stats.use_timestamps)
         return Holding(
             model_id=model.id,

@@ -12,12 +12,12 @@ from modeld.core import tiers
 from modeld.core.entities import Model
 from modeld.core.events import CacheAsked, CopiesVerified
 from modeld.core.holdings import Decision, Expiry
-from modeld.core.resolve import select
 from modeld.errors import Busy, Inactive, Refused, Usage
 from modeld.supervisor import settings
 from modeld.supervisor.cache import Cache
+from modeld.supervisor.choosing import choose
 from modeld.supervisor.copies import SSD, Copy, on_ssd
-from modeld.supervisor.ranking import ranks, terms
+from modeld.supervisor.ranking import terms
 from modeld.supervisor.world import World
 from modeld.units import format_bytes
 from modeld.wire import cache as wire
@@ -39,8 +39,7 @@ class CacheAsks:
         """Change something about the SSD, or say what would be changed."""
         model = None
         if ask.selection is not None:
-            world = self._world
-            model = select(ask.selection, world.models, world.state, ranks(world)).model
+            model = choose(self._world, ask.selection).model
         match ask.action:
             case "promote":
                 reply: Struct = self._promote(_required(model), dry_run=ask.dry_run)
@@ -183,11 +182,12 @@ class CacheAsks:
         """Return what would be expired to have so much free, and what is worth a copy now."""
         world = self._world
         policy = settings.cache_policy(world.config)
-        holdings = [self._cache.holding(each) for each in world.models.values()]
+        holdings = self._cache.holdings().values()
+        residents = [each for each in holdings if each.on_ssd]
         space = self._cache.space.get(SSD)
         free = space.free_bytes if space else 0
         told = []
-        for one in tiers.expiry_order(holdings, policy):
+        for one in tiers.expiry_order(residents, policy):
             if free >= max(free_bytes, policy.ssd_min_free_bytes):
                 break
             free += one.size_bytes
@@ -197,8 +197,9 @@ class CacheAsks:
                     action="expire", model=one.name, size_bytes=one.size_bytes, reason=why
                 )
             )
+        by_use = replace(policy, wanted_because="")  # nobody loads them now
         for one in sorted(holdings, key=lambda each: -each.rank) if not free_bytes else ():
-            decision = self._cache.judge(world.models[one.model_id], one)
+            decision = self._cache.judge(world.models[one.model_id], one, by_use, residents)
             if decision.answer == "copy":
                 told += _told(decision)
         return wire.CacheChanged(decisions=tuple(told), dry_run=True)
@@ -207,6 +208,9 @@ class CacheAsks:
         """Return ranks with their terms, highest first."""
         world = self._world
         rows = []
+        policy, is_tiered = settings.cache_policy(world.config), self._cache.is_tiered
+        holdings = self._cache.holdings()
+        residents = [each for each in holdings.values() if each.on_ssd]
         for model_id, each in sorted(terms(world).items(), key=lambda item: -item[1].rank):
             model = world.models[model_id]
             if only is not None and model.id != only.id:
@@ -219,8 +223,8 @@ class CacheAsks:
                     idle_days=round(each.idle_days, 3),
                     terms={name: round(points, 3) for name, points in each.points.items()},
                     tiers=tuple(location.tier for location in model.locations),
-                    verdict=self._cache.judge(model, self._cache.holding(model)).reason
-                    if self._cache.is_tiered
+                    verdict=self._cache.judge(model, holdings[model_id], policy, residents).reason
+                    if is_tiered
                     else "",
                 )
             )

@@ -1,8 +1,8 @@
 """
 What routing and limits go by, made of the configuration and of what there is; published as one.
 
-Made anew when the catalogue, a name or the configuration changes, and never for a request.  Pure:
-no world, no clock.
+Made anew when the catalogue, a name or the configuration changes, and never for a request, of
+what is known of each model, which is looked up once.  Pure: no world, no clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,13 @@ class Prospect(Struct, frozen=True, kw_only=True):
     """Defaults for requests that routing brings to it."""
     impossible: str = ""
     """Why it can't be loaded on this machine, whatever is unloaded; empty if it can."""
+
+
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What is known of one model that is not loaded."""
+
+    facts: Facts
+    prospect: Prospect
 
 
 class Guide(Struct, frozen=True, kw_only=True):
@@ -62,38 +69,39 @@ class Guide(Struct, frozen=True, kw_only=True):
         return next((each.num_ctx for each in found if each is not None and each.num_ctx), 0)
 
 
+def outlook(model: Model, prospect: Prospect, rows: tuple[Row, ...] = ()) -> Outlook:
+    """
+    Return what is known of a model that is not loaded.
+
+    Args:
+        model: The model.
+        prospect: How it would be loaded.
+        rows: The user's own table of limits.
+    """
+    any_template = not _TEMPLATE_FLAGS.isdisjoint(_flags(prospect.arguments))
+    return Outlook(facts=facts(model, rows, any_template=any_template), prospect=prospect)
+
+
 def guide(
-    config: Config,
-    models: Iterable[tuple[Model, Prospect]],
-    index: Mapping[str, tuple[str, ...]],
-    rows: tuple[Row, ...] = (),
+    config: Config, outlooks: Iterable[Outlook], index: Mapping[str, tuple[str, ...]]
 ) -> Guide:
     """
     Return what routing and limits go by.
 
     Args:
         config: The configuration in force.
-        models: Every model, and how it would be loaded.
+        outlooks: Of every model.
         index: Every exact name -> the ids that it may mean.
-        rows: The user's own table of limits.
     """
-    known: dict[str, Facts] = {}
-    contexts: dict[str, int] = {}
-    options: dict[str, Options] = {}
-    impossible: dict[str, str] = {}
-    for model, prospect in models:
-        any_template = not _TEMPLATE_FLAGS.isdisjoint(_flags(prospect.arguments))
-        known[model.id] = facts(model, rows, any_template=any_template)
-        contexts[model.id] = prospect.context_tokens
-        if prospect.options != _NO_OPTIONS:
-            options[model.id] = prospect.options
-        if prospect.impossible:
-            impossible[model.id] = prospect.impossible
+    known = {each.facts.model_id: each for each in outlooks}
+    every_fact = {key: each.facts for key, each in known.items()}
+    ahead = {key: each.prospect for key, each in known.items()}
+    impossible = {key: each.impossible for key, each in ahead.items() if each.impossible}
     return Guide(
-        router=Router(settings(config), known, index, impossible),
-        facts=known,
-        contexts=contexts,
-        options=options,
+        router=Router(settings(config), every_fact, index, impossible),
+        facts=every_fact,
+        contexts={key: each.context_tokens for key, each in ahead.items()},
+        options={key: each.options for key, each in ahead.items() if each.options != _NO_OPTIONS},
         profile_options={
             name: each for name, each in config.routing.options.items() if each != _NO_OPTIONS
         },

@@ -4,7 +4,8 @@ The loop: one queue, one writer.
 Front doors and host adapters put events in; this takes them out one by one, has the modules
 beside it change the world, and publishes new routes when something that they show has changed.
 Nothing here waits for anything but the next event, and no handler blocks.  What is slow was
-started elsewhere and comes back as an event.
+started elsewhere and comes back as an event, or is done in slices, with a turn for everybody else
+after each.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from modeld.supervisor.asks import Asks, refused
 from modeld.supervisor.cache import Cache
 from modeld.supervisor.cache_asks import CacheAsks
 from modeld.supervisor.counting import Counting
-from modeld.supervisor.disks import forget_gone, take_files
+from modeld.supervisor.disks import forget_gone, take_binary, take_files
 from modeld.supervisor.door import OnProgress, Routes
 from modeld.supervisor.explain import status_line, stuck_error
 from modeld.supervisor.idling import Idling
@@ -155,9 +156,13 @@ class Supervisor:
     async def _run(self) -> None:
         """Take events until the end."""
         while not self.world.done:
-            self._handle(await self._queue.get())
+            if self._publisher.is_behind:
+                await asyncio.sleep(0)  # whoever else waits has a turn before the next slice
+            else:
+                self._handle(await self._queue.get())
             while not self._queue.empty():
                 self._handle(self._queue.get_nowait())
+            self._catch_up()
             self.idling.act()
             self.jobs.advance()
             self._publish()
@@ -243,9 +248,11 @@ class Supervisor:
 
     def _on_files(self, event: ev.FilesFound) -> None:
         take_files(self.world, event)
-        self._publish()
-        self._take_deferred()
         self.cache.whereabouts.after_scan()
+        self.world.when_published.append(self._after_files)
+
+    def _after_files(self) -> None:
+        self._take_deferred()
         self._surveyed.set()
         self._scanned.set()
 
@@ -303,14 +310,8 @@ class Supervisor:
         self.world.answer(event.request_id, views.servers(self.world))
 
     def _on_binary(self, event: ev.BinaryProbed) -> None:
-        world, binary = self.world, event.binary
-        if binary.problem:
-            world.ports.journal.record("binary-missing", binary.problem, priority=4)
-        elif world.binary is None or world.binary.argv != binary.argv:
-            words = " ".join(binary.argv)
-            world.ports.journal.record("binary-found", f"the engine is {words} {binary.version}")
-        world.binary = binary
-        self._take_deferred()
+        take_binary(self.world, event.binary)
+        self.world.when_published.append(self._take_deferred)
 
     def _on_tick(self, _: ev.Tick) -> None:
         world = self.world
@@ -364,27 +365,32 @@ class Supervisor:
 
     def _take_deferred(self) -> None:
         """Take up requests that came before the first look at the disks."""
-        if self.world.surveyed and self.world.binary is not None:
-            deferred, self.world.deferred = self.world.deferred, []
+        world = self.world
+        if world.surveyed and world.binary is not None:
+            deferred, world.deferred = world.deferred, []
             for event in deferred:
                 self._handle(event)
             if not self._is_preloaded:
                 self._is_preloaded = True
-                preload(self.world, self.jobs)
+                preload(world, self.jobs)
 
     def _check_adopted(self) -> None:
-        if not any(
-            server.adopted and server.state is ServerState.LOADING
-            for server in self.world.servers.values()
-        ):
+        servers = self.world.servers.values()
+        if not any(each.adopted and each.state is ServerState.LOADING for each in servers):
             self._adopted.set()
 
     def _end_if_done(self) -> None:
-        left = [
-            each for each in self.world.servers.values() if each.state is not ServerState.UNREAPABLE
-        ]
-        if not left:
+        servers = self.world.servers.values()
+        if all(each.state is ServerState.UNREAPABLE for each in servers):
             self.world.done = True
+
+    def _catch_up(self) -> None:
+        """Go on with names and models; call whoever waits for their publication, once all are."""
+        if self._publisher.advance():
+            self._publish()
+            waiting, self.world.when_published = self.world.when_published, []
+            for each in waiting:
+                each()
 
     def _publish(self) -> None:
         """Publish new routes if anything that they show has changed."""

@@ -6,6 +6,8 @@ now others, and those only when they are idle or have drained; one that an opera
 arguments of its own keeps them.
 """
 
+from msgspec.structs import replace
+
 from modeld.config.load import changes, expand, needs_restart
 from modeld.config.schema import Config
 from modeld.core.argv import normalised
@@ -14,9 +16,9 @@ from modeld.core.events import ConfigRead
 from modeld.errors import ConfigInvalid
 from modeld.supervisor import settings
 from modeld.supervisor.advice import advice
+from modeld.supervisor.choosing import naming_of
 from modeld.supervisor.jobs import Jobs
 from modeld.supervisor.lives import Lives
-from modeld.supervisor.naming import naming
 from modeld.supervisor.world import World
 from modeld.wire.daemon import Reloaded
 
@@ -52,20 +54,22 @@ class Reloading:
         if world.binary is None or world.binary.problem or old.servers.binary != new.servers.binary:
             world.binary = None  # loads wait for the answer
         world.ports.hardware.probe_binary(expand(new.servers.binary, world.home))
-        kept = self._restart_concerned(old, new)
-        text = "; ".join(changed) or "nothing changed"
+        reply = Reloaded(
+            changed=tuple(changed),
+            needs_restart=tuple(needs_restart(old, new)),
+            kept=self._restart_concerned(old, new),
+        )
+        # whoever has the answer finds everything as it says
+        world.when_published.append(lambda: self._answer(event.request_id, reply))
+
+    def _answer(self, request_id: str, reply: Reloaded) -> None:
+        world = self._world
+        text = "; ".join(reply.changed) or "nothing changed"
         world.ports.journal.record("config-reloaded", f"configuration read again: {text}")
         world.ports.notify.ready()
-        names = naming(world.models, world.state, new.models.entries)
-        world.answer(
-            event.request_id,
-            Reloaded(
-                changed=tuple(changed),
-                needs_restart=tuple(needs_restart(old, new)),
-                kept=kept,
-                warnings=(*names.problems, *advice(world, new, names.index)),
-            ),
-        )
+        names = naming_of(world)
+        warnings = (*names.problems, *advice(world, world.config, names.index))
+        world.answer(request_id, replace(reply, warnings=warnings))
 
     def look_at_folders(self) -> None:
         """Watch and scan the folders of the configuration in force."""

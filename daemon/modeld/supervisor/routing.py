@@ -11,6 +11,7 @@ import msgspec
 
 from modeld.config.schema import Options
 from modeld.core.events import RequestsRouted, Selection
+from modeld.core.limits import facts
 from modeld.core.profiles import (
     PROFILES,
     Considered,
@@ -89,7 +90,8 @@ def suits(world: World, selection: Selection, profile: str, capabilities: tuple[
     """
     needed = require_capabilities(capabilities)
     model = choosing.choose(world, selection).model
-    known = world.routes.guide.facts[model.id]
+    # one that was found just now is not published yet
+    known = world.routes.guide.facts.get(model.id) or facts(model, world.limits)
     asked = [require_profile(profile)] if profile else list(PROFILES.values())
 
     def verdict(one: Profile) -> ProfileVerdict:

@@ -14,6 +14,7 @@ from modeld.core.demand import Demand, read_demand, whole_number
 from modeld.core.entities import Gpu, Machine, Model, State
 from modeld.core.fit import Budget, Known, Need, file_mark, need
 from modeld.core.holdings import CachePolicy, Speeds
+from modeld.core.keeping import copy_wanted_because
 from modeld.core.lifecycle import Limits
 from modeld.core.modes import mode_arguments
 from modeld.supervisor.naming import entry_of
@@ -52,6 +53,7 @@ def cache_policy(config: Config) -> CachePolicy:
         protect_override=cache.protect_override,
         calibration=cache.calibration,
         wear_budget_bytes=int(cache.wear_budget_gb_per_day * GIB),
+        wanted_because=copy_wanted_because(config.keep_alive.strategy),
         speeds=Speeds(
             ssd_bytes_per_s=cache.ssd_mb_per_second * MIB,
             hdd_bytes_per_s=cache.hdd_mb_per_second * MIB,
@@ -89,8 +91,11 @@ def limits(config: Config) -> Limits:
 
 def entry(config: Config, model: Model, state: State) -> Entry:
     """Return the settings of one model: by its id, its name or a nickname, in that order."""
-    nicknames = (nick for nick, model_id in state.nicknames.items() if model_id == model.id)
-    return entry_of(config.models.entries, model, nicknames)
+    entries = config.models.entries
+    # of both, entries are the few: this is asked of every model
+    nicknames = {key for key in entries if state.nicknames.get(key) == model.id}
+    in_order = (nick for nick in state.nicknames if nick in nicknames) if nicknames else ()
+    return entry_of(entries, model, in_order)
 
 
 def arguments(world: World, model: Model, one_off: Sequence[str] | None) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fnmatch import fnmatch
+from itertools import chain
 
 import msgspec
 
@@ -17,7 +18,8 @@ from modeld.core import argv
 from modeld.core.entities import Header, Model, Server, ServerState
 from modeld.core.events import Selection
 from modeld.core.fit import booked_bytes
-from modeld.core.names import nicknames_of, slots_of
+from modeld.core.holdings import CachePolicy
+from modeld.core.names import by_holder, nicknames_of, slots_of
 from modeld.core.stats import uses_within
 from modeld.supervisor import choosing, settings
 from modeld.supervisor.advice import advice
@@ -56,10 +58,14 @@ def choose(world: World, selection: Selection) -> Model:
 def models(world: World, patterns: Sequence[str]) -> Models:
     """Return the models on disk that fit one of the patterns, or all; lowest rank first."""
     by_rank = sorted(ranks(world).items(), key=lambda item: (item[1], item[0]))
+    nicknames, slots = by_holder(world.state.nicknames), by_holder(world.state.slots)
+    names = {key: (nicknames.get(key, ()), slots.get(key, ())) for key, _ in by_rank}
+    promotion = _promotion(world)
     rows = tuple(
-        model_row(world, world.models[model_id], rank)
+        _row(world, model, rank, names=names[model_id], promotion=promotion)
         for model_id, rank in by_rank
-        if not patterns or any(_fits(world, world.models[model_id], each) for each in patterns)
+        for model in (world.models[model_id],)
+        if not patterns or any(_fits(model, chain(*names[model_id]), each) for each in patterns)
     )
     gone = () if patterns else _gone_rows(world)
     return Models(
@@ -72,13 +78,26 @@ def models(world: World, patterns: Sequence[str]) -> Models:
 
 def model_row(world: World, model: Model, rank: float) -> ModelRow:
     """Return one line of `list`."""
+    names = nicknames_of(world.state, model.id), slots_of(world.state, model.id)
+    return _row(world, model, rank, names=names, promotion=_promotion(world))
+
+
+def _row(
+    world: World,
+    model: Model,
+    rank: float,
+    *,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    promotion: CachePolicy | None,
+) -> ModelRow:
+    """Return one line of `list`; whoever wants thousands has looked up once what all need."""
     stats, header = world.stats_of(model.id), model.header
     server = world.server_of(model.id)
     return ModelRow(
         name=world.label(model.id),
         id=model.id,
-        nicknames=nicknames_of(world.state, model.id),
-        slots=slots_of(world.state, model.id),
+        nicknames=names[0],
+        slots=names[1],
         tiers=tuple(location.tier for location in model.locations),
         size_bytes=model.size_bytes,
         quantisation=header.quantisation,
@@ -92,14 +111,18 @@ def model_row(world: World, model: Model, rank: float) -> ModelRow:
         pinned=model.id in world.state.pins,
         path=model.location.path,
         problem="the file is gone" if model.id in world.gone else "",
-        wanted_on_ssd=_wanted(world, model),
+        wanted_on_ssd=promotion is not None and _wanted(world, model, promotion),
     )
 
 
-def _wanted(world: World, model: Model) -> bool:
+def _promotion(world: World) -> CachePolicy | None:
+    """Return the rules by which models come to the SSD; None where there is none to come to."""
+    return None if ssd_folder(world) is None else settings.cache_policy(world.config)
+
+
+def _wanted(world: World, model: Model, policy: CachePolicy) -> bool:
     """Whether a model that is on slow tiers only was used often enough for the SSD (S0-C6)."""
-    policy = settings.cache_policy(world.config)
-    if on_ssd(model) is not None or ssd_folder(world) is None:
+    if on_ssd(model) is not None:
         return False
     now = world.ports.clock.now()
     recent = uses_within(world.stats_of(model.id), policy.promote_window_days, now)
@@ -324,13 +347,12 @@ def _warnings(world: World) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _fits(world: World, model: Model, pattern: str) -> bool:
+def _fits(model: Model, names: Iterable[str], pattern: str) -> bool:
     """Whether a pattern of `list` means this model: a name, a nickname, a glob or a part."""
-    words = (model.id, model.name, *nicknames_of(world.state, model.id))
     lower = pattern.lower()
     return any(
         fnmatch(word.lower(), lower) or lower in word.lower()
-        for word in (*words, *slots_of(world.state, model.id))
+        for word in (model.id, model.name, *names)
     )
 
 

@@ -191,6 +191,9 @@ class World:
     deferred: list[LoadAsked] = field(default_factory=list)
     """Requests that came before the first look at the disks."""
     naming: Naming = field(default_factory=Naming)
+    """What every name means, as it was last asked for: `choosing.naming_of` says it as it is."""
+    named_by: tuple[object, ...] = ()
+    """What it was made of."""
     routes: Routes = field(default_factory=lambda: Routes(problem=LOOKING))
     limits: tuple[Row, ...] = ()
     """The user's own table of what models can do."""
@@ -200,6 +203,8 @@ class World:
     """What was set and has no effect."""
     on_config: list[Callable[[Config], object]] = field(default_factory=list)
     """Called with every new configuration: for the doors, which read their own part."""
+    when_published: list[Callable[[], object]] = field(default_factory=list)
+    """Called once, when the routes show what the world is by now: some turns later, or at once."""
     on_load_failed: list[Callable[[str, ModeldError], object]] = field(default_factory=list)
     """Called with a model's id when a load of it is refused, fails or is given up."""
     gateway_addresses: tuple[str, ...] = ()

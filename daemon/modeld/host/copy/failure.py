@@ -14,7 +14,10 @@ class CopyFailed(Exception):
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
-        """One of those of `CopyEnded`."""
+        """
+        `no-space`, `source-changed`, `read-only`, `missing`, `io`, or `refused`: a name is taken or
+        leads elsewhere, or the folder is one that others can change.
+        """
         self.sentence = sentence
 
 

@@ -3,7 +3,8 @@ Finds model files on this machine: the `Scanner` port.
 
 A scan walks all folders, each in a thread of its own, so that a sleeping or dead disk does not
 hide the others, and takes the headers from the cache or a worker process.  It blocks nobody and
-ends as one `FilesFound`.  What the files mean is for `core.catalog`; no folder is ever made.
+ends as one `FilesFound`.  What the files mean is for `core.catalog`, which is asked here since it
+takes its time; no folder is ever made.
 """
 
 import asyncio
@@ -11,11 +12,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from os.path import normpath
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from modeld.core.catalog import Catalog, build_catalog
 from modeld.core.entities import FoundFile
 from modeld.core.events import FilesFound
 from modeld.host.scan.headers import SETTLED_NS, HeaderCache, HeaderReader
@@ -122,8 +125,10 @@ class _Scan:
             self._reader.close()
         if not self._given_up.is_set():
             self._cache.save(files)
+        tiers = tuple(folder.tier for folder in self._folders)
         return FilesFound(
             files=files,
+            catalog=_catalog(files, tiers),
             problems=tuple(walked.problems),
             header_reads=self._reader.reads,
             seconds=time.monotonic() - started,
@@ -221,6 +226,12 @@ class _Walk:
         """Note that one more folder is entered, and return whether to stop."""
         self._moved_at = time.monotonic()
         return self._is_stopped()
+
+
+@lru_cache(maxsize=1)
+def _catalog(files: tuple[FoundFile, ...], tiers: tuple[str, ...]) -> Catalog:
+    """Return the models that files are: the very same where the files are the same."""
+    return build_catalog(files, tiers)
 
 
 def _silence(folder: Folder) -> str:
