@@ -12,6 +12,8 @@ from modeld.wire import codec
 from modeld.wire.codec import Header
 
 ANSWER_MS = 60_000
+_numbers = itertools.count()
+"""Of all clients: an id that comes again is given the answer that it had."""
 
 
 class RpcClient:
@@ -23,7 +25,6 @@ class RpcClient:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
         self._socket.connect(f"ipc://{path}")
-        self._numbers = itertools.count()
         self.progress: list[dict[str, object]] = []
 
     def __enter__(self) -> "RpcClient":  # noqa: PYI034
@@ -35,7 +36,7 @@ class RpcClient:
 
     def ask(self, request: Struct) -> dict[str, object]:
         """Send a request and return its answer, decoded without types."""
-        request_id = f"{os.getpid()}-{next(self._numbers)}-{id(self)}"
+        request_id = f"{os.getpid()}-{next(_numbers)}"
         self._socket.send_multipart(codec.encode(Header(v=self._version, id=request_id), request))
         self.progress = []
         for header, body in self._messages():
