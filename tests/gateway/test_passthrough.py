@@ -183,12 +183,14 @@ def test_what_no_server_should_see_is_refused_here_too(body: bytes, expected: in
     run(main)
 
 
-def test_a_page_may_not_ask() -> None:
+@pytest.mark.parametrize(
+    "headers", [b"Sec-Fetch-Site: cross-site\r\n", b"User-Agent: Mozilla/5\r\n"]
+)
+def test_a_page_may_not_ask(headers: bytes) -> None:
     """An image's address is enough for a GET that loads a model."""
 
     async def main() -> None:
         async with ready() as (house, server):
-            headers = b"Sec-Fetch-Site: cross-site\r\n"
             reply = await ask(house, b"GET /upstream/tiny/v1/x", headers=headers)
             assert (reply.status, server.asked) == (403, [])
 

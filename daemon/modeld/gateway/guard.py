@@ -259,12 +259,24 @@ def _is_form(head: RequestHead, content_type: bytes) -> bool:
     Whether this is a form, where one may be, that no page had sent without asking.
 
     A page can send one to any address.  Its browser then names the page's origin, which `admit`
-    has looked at, and most say whose page it is.
+    has looked at.
     """
     if head.path not in FORM_PATHS or not content_type.lower().startswith(b"multipart/form-data"):
         return False
-    site = head.headers.get(b"sec-fetch-site", b"none")
-    return b"origin" in head.headers or site in {b"none", b"same-origin"}
+    return b"origin" in head.headers or not may_be_of_page(head)
+
+
+def may_be_of_page(head: RequestHead) -> bool:
+    """
+    Whether a web page may have had this sent: an image's address is enough for a GET.
+
+    Browsers say whose wish it was, but over HTTP only to loopback addresses and `localhost`.  To
+    a name of `gateway.allowed_hosts` they just say that they are browsers, as all of them do.
+    """
+    site = head.headers.get(b"sec-fetch-site")
+    if site is None:
+        return head.headers.get(b"user-agent", b"").startswith(b"Mozilla/")
+    return site not in {b"none", b"same-origin"}
 
 
 def _is_json(content_type: bytes) -> bool:
