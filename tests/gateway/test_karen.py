@@ -562,11 +562,11 @@ def test_configuration_is_what_the_extension_reads(path: bytes) -> None:
 
 
 def test_paths_below_the_prefix_are_those_above_it() -> None:
-    """S2-39: KAREN's template has every path there."""
+    """S2-39: KAREN's template has every path there; its health alone tells more than ours."""
     above = {(row.method, row.path): row.action for row in ALL_ROWS}
 
     for row in ROWS:
-        if row.path.startswith(PREFIX):
+        if row.path.startswith(PREFIX) and row.path != f"{PREFIX}/health":
             assert above[row.method, row.path.removeprefix(PREFIX)] == row.action
 
 
@@ -579,7 +579,6 @@ def test_prefix_manages_models_without_disturbing_ollama_s_paths() -> None:
             assert json.loads((await house.get(b"/api/v1/models")).body)["current"] == {
                 "id": "tiny"
             }
-            assert (await house.get(b"/api/v1/health")).body == b'{"status":"ok"}'
             loaded = await post(house, "/api/v1/models/load", {"model_id": "nick"})
             assert json.loads(loaded.body)["model_id"] == "tiny"
             assert (await post(house, "/api/v1/models/unload/tiny", {})).status == 200

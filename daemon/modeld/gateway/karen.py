@@ -18,10 +18,10 @@ from modeld.core.events import UsageAsked
 from modeld.core.routing import Decision
 from modeld.core.usage import Tally
 from modeld.errors import ModeldError, UnknownModel
-from modeld.gateway import destination, fields, management
+from modeld.gateway import destination, fields, karen_health, management
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.karen_answers import Teller, Words, error_body, stream_error
-from modeld.gateway.openai import health, shown_name, sign_of_life
+from modeld.gateway.openai import shown_name, sign_of_life
 from modeld.gateway.rewriting import rewritten
 from modeld.gateway.table import Answering, Call, Dialect, Local, Relayed, Row, Wanted, next_id
 from modeld.supervisor.counting import Measures
@@ -336,7 +336,7 @@ ROWS = (
     Row(method="POST", path=f"{PREFIX}/inference", dialect=KAREN, action=_INFERENCE),
     _local("GET",  f"{PREFIX}/performance",       performance),
     _local("GET",  f"{PREFIX}/karen/config",      configuration),
-    _local("GET",  f"{PREFIX}/health",            health),
+    _local("GET",  f"{PREFIX}/health",            karen_health.health),
     _local("GET",  f"{PREFIX}/models",            management.list_models),
     _local("POST", f"{PREFIX}/models/load",       management.load),
     _local("POST", f"{PREFIX}/models/unload",     management.unload),
