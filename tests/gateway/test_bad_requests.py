@@ -106,6 +106,9 @@ def bad_requests(house: House, path: bytes) -> dict[str, tuple[set[int], bytes]]
         "no length": ({400, 415}, post + host + JSON + b"\r\n"),
         "a form": ({415}, asking(b"a=b", b"Content-Type: application/x-www-form-urlencoded\r\n")),
         "no type": ({415}, asking(CHAT + b"}", b"")),
+        "compressed": ({415}, asking(b"\x1f\x8b", JSON + b"Content-Encoding: gzip\r\n")),
+        "no place": ({400}, asking(b"{}").replace(path, b"http://x.example" + path, 1)),
+        "two slashes": ({400}, asking(b"{}").replace(path, b"/" + path, 1)),
         "both lengths": (
             {400},
             post

@@ -195,6 +195,8 @@ class Guard:
             )
             if kind != b"application/json" and not _is_json(kind) and not _is_form(head, kind):
                 raise Problem(415, "the Content-Type must be application/json (no forms)")
+            if b"content-encoding" in head.headers:
+                raise _encoded()
 
     def _check_caller(
         self, head: RequestHead, visitor: Visitor, monotonic: Callable[[], float]
@@ -208,6 +210,15 @@ class Guard:
                 raise _too_many(wait)
         if needs_key and not holder:
             raise _unauthorised(is_missing=holder is not None)
+
+
+def _encoded() -> Problem:
+    """Return what refuses a body that is compressed, or says so: which it is, is not tried out."""
+    return Problem(
+        415,
+        "the body must not be compressed: no Content-Encoding is understood",
+        headers=(("Accept-Encoding", "identity"),),  # RFC 9110, 15.5.16
+    )
 
 
 def _unauthorised(*, is_missing: bool) -> Problem:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import operator
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from urllib.parse import unquote
 
@@ -30,6 +31,8 @@ _log = logging.getLogger("modeld.gateway")
 _numbers = itertools.count(1)
 MAX_LINE_BYTES = 8 * 1024
 """Of a request's first line, in which its path is looked for."""
+_BEFORE_PATH = re.compile(r"\A(?:https?://[^/]*)?/+")
+"""What a proxy's client puts there, and whoever's base URL ends in a slash."""
 RETRY_AFTER_S = 5
 """Where an error that passes does not say itself when."""
 _PASSING = frozenset((ErrorCode.THROTTLED, ErrorCode.BUSY))
@@ -201,6 +204,7 @@ class Table:
         """Return what is spoken to whoever sent this as the first line of a request."""
         words = line[:MAX_LINE_BYTES].split(b" ", 2)
         path = words[1].partition(b"?")[0].decode("latin-1") if len(words) > 1 else ""
+        path = _BEFORE_PATH.sub("/", path)
         for lines in (self._served, self._unserved):
             methods, _ = lines.find(path)
             if methods:
