@@ -84,6 +84,25 @@ def test_read_refuses_a_million_tiny_objects_in_a_big_body() -> None:
 
 
 @pytest.mark.parametrize(
+    "piece",
+    [b"1,", b'"",', rb'"\"",', rb'"\\",', b'"k":1,', rb'"\\\"",', b"[1],", b"1 ,"],
+)
+def test_read_refuses_millions_of_values_in_a_big_body(piece: bytes) -> None:
+    """Each is an object, and is walked over: 30 MB of them held everybody up for seconds."""
+    body = b'{"messages":[{"content":[%b1]}]}' % (piece * 2_000_000)
+
+    with pytest.raises(Problem, match="a body may have") as raised:
+        read(body)
+    assert raised.value.status == 400
+
+
+@pytest.mark.parametrize("text", [b"a, b, ", rb"say \"a\", ", rb"c:\\a, ", b"1,2,"])
+def test_read_counts_nothing_within_a_text(text: bytes) -> None:
+    """A book and a table have commas and quotes by the million."""
+    read(b'{"messages":[{"content":"%b"}],"prompt":[%b1]}' % (text * 1_000_000, b"1," * 900_000))
+
+
+@pytest.mark.parametrize(
     "field",
     [
         '"n_discard":-1',

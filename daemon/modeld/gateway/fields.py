@@ -21,6 +21,10 @@ _MAX_INT = 2**31 - 1
 _BIG_BODY_BYTES = 1 << 20
 _MAX_BRACKETS = 200_000
 """In a big body: each may cost 50 times its size when decoded, and none is that intricate."""
+_MAX_STRINGS = 500_000
+_MAX_VALUES = 1_000_000
+"""As many tokens as the longest prompts have; each costs what forty letters do."""
+_STRING = re.compile(rb'"[^"]*"')
 
 Count = Annotated[int, Meta(ge=0, le=_MAX_INT)] | Annotated[float, Meta(ge=0, le=_MAX_INT)] | None
 CountOrLess = (
@@ -94,8 +98,7 @@ def read(
     Raises:
         Problem: 400, for what no server should see.
     """
-    if len(body) > _BIG_BODY_BYTES and body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
-        raise Problem(400, f"a body may have {_MAX_BRACKETS} objects and lists")
+    refuse_intricate(body)
     try:
         fields = decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -109,6 +112,27 @@ def read(
         if isinstance(message.content, list):
             refuse_links(message.content, prose)
     return fields
+
+
+def refuse_intricate(body: Body) -> None:
+    """
+    Check that a big body does not hold the loop up, and memory, for longer than it is worth.
+
+    Raises:
+        Problem: 400, it would.
+    """
+    if len(body) <= _BIG_BODY_BYTES:
+        return
+    if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
+        raise Problem(400, f"a body may have {_MAX_BRACKETS} objects and lists")
+    if body.count(b'"') <= 2 * _MAX_STRINGS and body.count(b",") <= _MAX_VALUES:
+        return
+    # most are within a text; what is left of the quotes ends strings, well-formed or not
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') > 2 * _MAX_STRINGS:
+        raise Problem(400, f"a body may have {_MAX_STRINGS} strings")
+    if _STRING.sub(b"", bare).count(b",") > _MAX_VALUES:
+        raise Problem(400, f"a body may have {_MAX_VALUES} values")
 
 
 def has_tools(fields: Checked) -> bool:

@@ -104,6 +104,7 @@ def _is_stream(call: Call) -> bool:
     if not call.body:
         return False
     if call.body.lstrip()[:1] == b"[":
+        fields.refuse_intricate(call.body)
         try:
             _list_decoder.decode(call.body)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
