@@ -83,6 +83,15 @@ def test_read_refuses_a_million_tiny_objects_in_a_big_body() -> None:
         read(b'{"messages":[' + b"{}," * 700_000 + b"{}]}")
 
 
+@pytest.mark.parametrize("depth", [100, 400, 700, 900])
+def test_read_sees_a_link_however_deep_it_is(depth: int) -> None:
+    """What was deep enough to be read and too deep to be looked through was "a bug in modeld"."""
+    for before, after in ((b'{"a":', b"}"), (b"[", b"]")):
+        for link, expected in ((b'"http://x/"', 400), (b'"data:,"', 200)):
+            nested = before * depth + link + after * depth
+            assert status(b'{"messages":[{"content":[{"b":%b}]}]}' % nested) == expected
+
+
 @pytest.mark.parametrize(
     "piece",
     [b"1,", b'"",', rb'"\"",', rb'"\\",', b'"k":1,', rb'"\\\"",', b"[1],", b"1 ,"],

@@ -171,13 +171,20 @@ def refuse_links(parts: list[object], prose: frozenset[str] = PROSE) -> None:
         )
 
 
-def _has_link(value: object, prose: frozenset[str]) -> bool:
-    if isinstance(value, str):
-        return _LINK.match(value) is not None
-    if isinstance(value, dict):
-        return any(
-            _has_link(inner, prose)
-            for key, inner in value.items()
-            if key not in prose and not (isinstance(inner, str) and key in _PROSE_IF_STRING)
-        )
-    return isinstance(value, list) and any(_has_link(inner, prose) for inner in value)
+def _has_link(part: object, prose: frozenset[str]) -> bool:
+    """Whether there is one anywhere in it; by a list of what is to be seen, however deep it is."""
+    waiting = [part]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if _LINK.match(value) is not None:
+                return True
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += (
+                inner
+                for key, inner in value.items()
+                if key not in prose and not (isinstance(inner, str) and key in _PROSE_IF_STRING)
+            )
+    return False

@@ -279,6 +279,8 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, ModeldError):
         return _expected(error)
+    if isinstance(error, RecursionError):  # what could be read may be too deep to be written
+        return Problem(400, "the JSON of the body is nested too deeply")
     _log.error("a request failed for a reason that nobody foresaw", exc_info=error)
     return Problem(500, "a bug in modeld", code="internal", kind="server_error")
 
