@@ -1,6 +1,7 @@
 """What of a body is read, and what no server ever sees."""
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -81,6 +82,17 @@ def test_read_refuses_a_million_tiny_objects_in_a_big_body() -> None:
     """Decoded they take fifty times the room of their two bytes."""
     with pytest.raises(Problem):
         read(b'{"messages":[' + b"{}," * 700_000 + b"{}]}")
+
+
+@pytest.mark.parametrize(
+    "value", [" " * 20_000_000, "a" * 20_000_000, ("a" + " " * 9) * 2_000_000], ids=range(3)
+)
+def test_read_looks_for_a_link_where_one_begins(value: str) -> None:
+    """A text of 30 MB is looked at for as long as it takes to read it, and no longer."""
+    began = time.monotonic()
+
+    assert status(parts({"type": "x", "url": value})) == 200
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize("depth", [100, 400, 700, 900])

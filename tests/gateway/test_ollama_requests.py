@@ -85,6 +85,25 @@ def test_results_of_tools_find_their_calls() -> None:
     assert [result["tool_call_id"] for result in results] == [ids[1], ids[0], "mine"]
 
 
+@pytest.mark.parametrize(
+    "image", ["A" + "\n" * 1_000_000 + "!", "A" * 1_000_000 + "!", "A=" + " " * 1_000_000 + "!"]
+)
+def test_picture_that_is_none_is_refused_at_once(image: str) -> None:
+    """One image of 16 kB took a second, and one of 1 MB an hour: of everybody."""
+    ask = requests.Chat(messages=[requests.Turn(images=[image])])
+    began = time.monotonic()
+    with pytest.raises(Problem, match="base64"):
+        requests.chat_body(ask)
+
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("image", ["AAAA", "AA==", "AA=\n", "AA\r\nAA\r\n", "AA\n==\n \n"])
+def test_picture_may_have_lines(image: str) -> None:
+    """As encoders write them."""
+    requests.chat_body(requests.Chat(messages=[requests.Turn(images=[image])]))
+
+
 def test_results_find_their_calls_in_no_time_however_many_there_are() -> None:
     """A megabyte of results whose tool nobody had called took half a minute, of everybody."""
     calls = [{"function": {"name": "f"}}] * 18_000

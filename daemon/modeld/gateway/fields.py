@@ -77,7 +77,7 @@ class Checked(Struct, kw_only=True):
 
 Fields = TypeVar("Fields", bound=Checked)
 _NO_TOOLS = re.compile(rb"null|\[\s*\]")
-_LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|file:|http)", re.IGNORECASE)
+_LINK = re.compile(r"\s*+(?:[a-z][a-z0-9+.-]*+://|file:|http)", re.IGNORECASE)
 PROSE = frozenset(("text", "refusal", "thinking", "reasoning"))
 """Keys whose values are read, not followed; a dialect may have more of them."""
 _PROSE_IF_STRING = frozenset(("content", "output"))
