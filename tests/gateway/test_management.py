@@ -383,6 +383,20 @@ def test_unload_that_takes_long_is_answered(monkeypatch: pytest.MonkeyPatch) -> 
     run(main)
 
 
+def test_head_unloads_nothing() -> None:
+    """Whoever checks links must not change what is loaded."""
+
+    async def main() -> None:
+        door = two()
+        async with running(door) as house:
+            async with opened(house, house.request(b"HEAD /unload")) as raw:
+                assert (await raw.reply(has_body=False)).status == 200
+
+            assert not door.unloads
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

@@ -167,7 +167,8 @@ async def unload_all_by_get(call: Call) -> Answer:
     """Do so for a GET, unless a web page may have had it sent."""
     if may_be_of_page(call.head):
         raise Problem(403, "a page may not unload models")
-    await unload_all(call)
+    if call.head.method != "HEAD":  # which only looks whether there is something
+        await unload_all(call)
     return _ok()
 
 
