@@ -144,6 +144,7 @@ def test_a_model_that_hears_nothing_says_so_itself() -> None:
         b"Origin: null\r\n",
         b"Sec-Fetch-Site: cross-site\r\n",
         b"Sec-Fetch-Site: same-site\r\n",
+        b"User-Agent: Mozilla/5.0\r\n",
     ],
 )
 def test_no_page_can_send_a_form(headers: bytes) -> None:

@@ -24,12 +24,16 @@ from tests.support.fake_door import FakeDoor
 from tests.support.gateway import JSON, House, Raw, Reply, opened, run, running, short_directory
 from tests.support.upstream import Answering, Asked, ScriptedServer
 
-CHAT = b'{"model":"tiny","messages":[{"role":"user","content":"hi"}]'
+CHAT = b'{"model":"tiny","prompt":"hi","messages":[{"role":"user","content":"hi"}]'
 PATHS = {
     "openai": b"/v1/chat/completions",
     "anthropic": b"/v1/messages",
     "ollama": b"/api/chat",
+    "native": b"/completion",
+    "karen": b"/inference",
 }
+UNKNOWN = ("unknown model", "part of a name", "a path for a model", "nul in a model")
+"""What is 400 in KAREN's words (S2-28)."""
 HALF_OPEN = 2000
 
 
@@ -42,6 +46,9 @@ def problem_in(family: str, body: bytes) -> str:
     if family == "anthropic":
         assert error["type"] == "error"
         assert set(error["error"]) == {"type", "message"}
+    elif family == "karen":
+        assert error["detail"] == error["error"]["message"]
+        assert set(error["error"]) == {"message", "type", "code"}
     else:
         assert set(error["error"]) == {"message", "type", "param", "code"}
     return str(error["error"]["message"])
@@ -106,6 +113,9 @@ def bad_requests(house: House, path: bytes) -> dict[str, tuple[set[int], bytes]]
         "no length": ({400, 415}, post + host + JSON + b"\r\n"),
         "a form": ({415}, asking(b"a=b", b"Content-Type: application/x-www-form-urlencoded\r\n")),
         "no type": ({415}, asking(CHAT + b"}", b"")),
+        "compressed": ({415}, asking(b"\x1f\x8b", JSON + b"Content-Encoding: gzip\r\n")),
+        "no place": ({400}, asking(b"{}").replace(path, b"http://x.example" + path, 1)),
+        "two slashes": ({400}, asking(b"{}").replace(path, b"/" + path, 1)),
         "both lengths": (
             {400},
             post
@@ -132,9 +142,10 @@ def test_bad_request_is_told_in_its_dialect_and_reaches_no_server(family: str) -
 
     async def main() -> None:
         async with beside_a_stream() as (house, server):
-            for name, (statuses, data) in bad_requests(house, PATHS[family]).items():
+            for name, (expected, data) in bad_requests(house, PATHS[family]).items():
                 async with opened(house, data) as raw:
                     reply = await raw.reply()
+                    statuses = {400} if family == "karen" and name in UNKNOWN else expected
                     assert reply.status in statuses, name
                     assert reply.headers["content-type"] == "application/json", name
                     assert problem_in(family, reply.body), name

@@ -1,6 +1,7 @@
 """What of a body is read, and what no server ever sees."""
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -81,6 +82,45 @@ def test_read_refuses_a_million_tiny_objects_in_a_big_body() -> None:
     """Decoded they take fifty times the room of their two bytes."""
     with pytest.raises(Problem):
         read(b'{"messages":[' + b"{}," * 700_000 + b"{}]}")
+
+
+@pytest.mark.parametrize(
+    "value", [" " * 20_000_000, "a" * 20_000_000, ("a" + " " * 9) * 2_000_000], ids=range(3)
+)
+def test_read_looks_for_a_link_where_one_begins(value: str) -> None:
+    """A text of 30 MB is looked at for as long as it takes to read it, and no longer."""
+    began = time.monotonic()
+
+    assert status(parts({"type": "x", "url": value})) == 200
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("depth", [100, 400, 700, 900])
+def test_read_sees_a_link_however_deep_it_is(depth: int) -> None:
+    """What was deep enough to be read and too deep to be looked through was "a bug in modeld"."""
+    for before, after in ((b'{"a":', b"}"), (b"[", b"]")):
+        for link, expected in ((b'"http://x/"', 400), (b'"data:,"', 200)):
+            nested = before * depth + link + after * depth
+            assert status(b'{"messages":[{"content":[{"b":%b}]}]}' % nested) == expected
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"1,", b'"",', rb'"\"",', rb'"\\",', b'"k":1,', rb'"\\\"",', b"[1],", b"1 ,"],
+)
+def test_read_refuses_millions_of_values_in_a_big_body(piece: bytes) -> None:
+    """Each is an object, and is walked over: 30 MB of them held everybody up for seconds."""
+    body = b'{"messages":[{"content":[%b1]}]}' % (piece * 2_000_000)
+
+    with pytest.raises(Problem, match="a body may have") as raised:
+        read(body)
+    assert raised.value.status == 400
+
+
+@pytest.mark.parametrize("text", [b"a, b, ", rb"say \"a\", ", rb"c:\\a, ", b"1,2,"])
+def test_read_counts_nothing_within_a_text(text: bytes) -> None:
+    """A book and a table have commas and quotes by the million."""
+    read(b'{"messages":[{"content":"%b"}],"prompt":[%b1]}' % (text * 1_000_000, b"1," * 900_000))
 
 
 @pytest.mark.parametrize(

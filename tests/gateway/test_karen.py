@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from modeld.config.schema import Parameters, Rewrite
+from modeld.config.schema import Config, Models, Parameters, Rewrite, Routing, Rule
 from modeld.core import usage
 from modeld.core.events import Event, UsageAsked
 from modeld.core.usage import Figures, Histogram
@@ -221,6 +221,55 @@ def test_configuration_s_defaults_come_before_karen_s() -> None:
             _, body = asked_of(server)
             del body["messages"]
             assert body == told["parameters"] == {"temperature": 0.1, "max_tokens": 3}
+
+    run(main)
+
+
+@pytest.mark.parametrize("has_template", [True, False])
+def test_template_surrounds_the_prompt_where_it_is_configured(has_template: bool) -> None:
+    """S2-36, X-13: for who asks for it, and with whatever a prompt has in it."""
+
+    async def main() -> None:
+        answer = answering_with({"choices": [{"text": "hello", "message": {"content": "hello"}}]})
+        settings = {"has_template": has_template, "karen_prompt_template": True}
+        async with scripted(answer, **settings) as (house, server):
+            await infer(house, prompt="{x} %s \\1")
+
+            body = asked_of(server)[1]
+            sent = body["messages"][0]["content"] if has_template else body["prompt"]  # type: ignore[index]
+            before, _, after = str(sent).partition("{x} %s \\1")
+            assert before.startswith("KAREN System Prompt: ")
+            assert before.endswith("\n\nUser Query: ")
+            assert after.startswith("\n\nPlease provide a helpful")
+            assert json.loads((await house.get(b"/karen/config")).body)["karen_prompt_template"]
+
+    run(main)
+
+
+def test_template_is_for_no_other_path() -> None:
+    """X-13: OpenAI's clients expect that their words pass as they are."""
+
+    async def main() -> None:
+        async with scripted(answering_with(HELLO), karen_prompt_template=True) as (house, server):
+            body = b'{"model":"tiny","messages":[{"role":"user","content":"hi"}]}'
+            await house.ask(body)
+
+            assert server.asked[-1].body == body
+
+    run(main)
+
+
+def test_template_chooses_no_model() -> None:
+    """Its words are the same in every request, and say nothing of what one is about."""
+
+    async def main() -> None:
+        async with scripted(answering_with(HELLO), karen_prompt_template=True) as (house, _):
+            rule = Rule(pattern="KAREN", model="other")
+            models = Models(default="tiny")
+            house.door.configure(Config(routing=Routing(rules=(rule,)), models=models))
+            told = json.loads((await infer(house, model="auto")).body)
+
+            assert told["model_id"] == "tiny"
 
     run(main)
 
@@ -502,6 +551,7 @@ def test_configuration_is_what_the_extension_reads(path: bytes) -> None:
                 "default_model": "other",
                 "enable_local_fallback": True,
                 "context_window": None,
+                "karen_prompt_template": False,
                 **DEFAULTS,
             }
             house.door.default("")
@@ -512,11 +562,11 @@ def test_configuration_is_what_the_extension_reads(path: bytes) -> None:
 
 
 def test_paths_below_the_prefix_are_those_above_it() -> None:
-    """S2-39: KAREN's template has every path there."""
+    """S2-39: KAREN's template has every path there; its health alone tells more than ours."""
     above = {(row.method, row.path): row.action for row in ALL_ROWS}
 
     for row in ROWS:
-        if row.path.startswith(PREFIX):
+        if row.path.startswith(PREFIX) and row.path != f"{PREFIX}/health":
             assert above[row.method, row.path.removeprefix(PREFIX)] == row.action
 
 
@@ -529,7 +579,6 @@ def test_prefix_manages_models_without_disturbing_ollama_s_paths() -> None:
             assert json.loads((await house.get(b"/api/v1/models")).body)["current"] == {
                 "id": "tiny"
             }
-            assert (await house.get(b"/api/v1/health")).body == b'{"status":"ok"}'
             loaded = await post(house, "/api/v1/models/load", {"model_id": "nick"})
             assert json.loads(loaded.body)["model_id"] == "tiny"
             assert (await post(house, "/api/v1/models/unload/tiny", {})).status == 200

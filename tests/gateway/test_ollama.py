@@ -290,6 +290,23 @@ def test_copy_gives_a_name_and_delete_takes_it_back() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("name", ["other", "other:latest", "other.gguf", "nick"])
+def test_copy_takes_no_name_that_another_model_has(name: str) -> None:
+    """A nickname comes before a file's name: whoever asked for that model would get this one."""
+
+    async def main() -> None:
+        door = door_to("/x.sock")
+        door.add("other", "other.gguf", "nick")
+        async with running(door) as house:
+            with pytest.raises(ollama.ResponseError, match="another model") as raised:
+                await client(house).copy("tiny", name)
+            assert raised.value.status_code == 409
+            assert not door.nicknames
+            await client(house).copy("tiny", "tiny:latest")
+
+    run(main)
+
+
 def test_what_would_write_models_is_refused_with_a_reason() -> None:
     """501 is what clients understand; a 404 would look like a proxy that is set up wrongly."""
 

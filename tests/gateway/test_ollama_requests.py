@@ -1,6 +1,7 @@
 """Ollama's requests in a llama-server's words."""
 
 import json
+import time
 
 import pytest
 
@@ -82,6 +83,50 @@ def test_results_of_tools_find_their_calls() -> None:
     ids = [call["id"] for call in called["tool_calls"]]
     assert len(set(ids)) == 3
     assert [result["tool_call_id"] for result in results] == [ids[1], ids[0], "mine"]
+
+
+@pytest.mark.parametrize(
+    "image", ["A" + "\n" * 1_000_000 + "!", "A" * 1_000_000 + "!", "A=" + " " * 1_000_000 + "!"]
+)
+def test_picture_that_is_none_is_refused_at_once(image: str) -> None:
+    """One image of 16 kB took a second, and one of 1 MB an hour: of everybody."""
+    ask = requests.Chat(messages=[requests.Turn(images=[image])])
+    began = time.monotonic()
+    with pytest.raises(Problem, match="base64"):
+        requests.chat_body(ask)
+
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("image", ["AAAA", "AA==", "AA=\n", "AA\r\nAA\r\n", "AA\n==\n \n"])
+def test_picture_may_have_lines(image: str) -> None:
+    """As encoders write them."""
+    requests.chat_body(requests.Chat(messages=[requests.Turn(images=[image])]))
+
+
+def test_results_find_their_calls_in_no_time_however_many_there_are() -> None:
+    """A megabyte of results whose tool nobody had called took half a minute, of everybody."""
+    calls = [{"function": {"name": "f"}}] * 18_000
+    turns = [{"role": "assistant", "tool_calls": calls}]
+    turns += [{"role": "tool", "tool_name": "g"}] * 18_000  # type: ignore[list-item]
+    ask = requests.read_chat(json.dumps({"messages": turns}).encode())
+    began = time.monotonic()
+    messages = json.loads(requests.chat_body(ask))["messages"]
+
+    assert time.monotonic() - began < 5
+    assert {each["tool_call_id"] for each in messages[1:]} == {"call"}
+
+
+def test_more_pictures_than_anybody_sends_are_refused() -> None:
+    """Each becomes three objects: 30 MB of tiny ones became gigabytes."""
+    turns = [{"images": ["aaaa"] * 500}] * 2
+    requests.chat_body(requests.read_chat(json.dumps({"messages": turns}).encode()))
+    turns.append({"images": ["aaaa"]})
+    ask = requests.read_chat(json.dumps({"messages": turns}).encode())
+
+    with pytest.raises(Problem, match="1000 images") as raised:
+        requests.chat_body(ask)
+    assert raised.value.status == 400
 
 
 def test_pictures_by_url_in_a_message_are_refused() -> None:

@@ -169,8 +169,10 @@ def test_what_names_no_model_is_not_there(rest: bytes) -> None:
         (b'{"messages":[{"content":[{"image_url":{"url":"http://x"}}]}]}', 400),
         (b"[1,2]", 400),
         (b"not json", 400),
+        (b"[%b{}]" % (b"{}," * 700_000), 400),
         (b'[{"id":0,"scale":0.5}]', 200),
     ],
+    ids=range(6),
 )
 def test_what_no_server_should_see_is_refused_here_too(body: bytes, expected: int) -> None:
     """This is a way past the dialects, not past the guard."""
@@ -183,12 +185,14 @@ def test_what_no_server_should_see_is_refused_here_too(body: bytes, expected: in
     run(main)
 
 
-def test_a_page_may_not_ask() -> None:
+@pytest.mark.parametrize(
+    "headers", [b"Sec-Fetch-Site: cross-site\r\n", b"User-Agent: Mozilla/5\r\n"]
+)
+def test_a_page_may_not_ask(headers: bytes) -> None:
     """An image's address is enough for a GET that loads a model."""
 
     async def main() -> None:
         async with ready() as (house, server):
-            headers = b"Sec-Fetch-Site: cross-site\r\n"
             reply = await ask(house, b"GET /upstream/tiny/v1/x", headers=headers)
             assert (reply.status, server.asked) == (403, [])
 

@@ -259,6 +259,30 @@ def test_deep_json_is_answered_400() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("depth", range(300, 1100, 50))
+def test_json_of_any_depth_is_no_bug(depth: int, caplog: pytest.LogCaptureFixture) -> None:
+    """What can just be read is written, looked through and rewritten, or is refused."""
+
+    async def main() -> None:
+        deep = b'{"a":' * depth + b"1" + b"}" * depth
+        async with running() as house:
+            for path, body in (
+                (b"/v1/chat/completions", b'"messages":[{"role":"user","content":[%b]}]'),
+                (b"/v1/responses", b'"input":[{"role":"user","content":[%b]}]'),
+                (b"/v1/messages", b'"messages":[{"role":"user","content":[%b]}]'),
+                (b"/api/chat", b'"messages":[],"format":%b'),
+                (b"/api/chat", b'"messages":[],"tools":[%b]'),
+                (b"/completion", b'"prompt":"","json_schema":%b'),
+                (b"/inference", b'"prompt":"","parameters":%b'),
+            ):
+                data = house.request(b"POST " + path, b'{"model":"none",%b}' % (body % deep))
+                async with opened(house, data) as raw:
+                    assert (await raw.reply()).status in {400, 404}, path
+
+    run(main)
+    assert not caplog.records
+
+
 # --- time -----------------------------------------------------------------------------------
 
 

@@ -20,7 +20,10 @@ def test_extension_gets_its_model_s_answer(daemon: Daemon, prefix: str) -> None:
     daemon.start()
     wait_until_ready(daemon)
 
-    assert ask(daemon, "GET", f"{prefix}/health").status == 200
+    assert ask(daemon, "GET", f"{prefix}/health").json["status"] == "ok"
+    before = health(daemon)
+    assert before["components"].pop("karen_integration")["status"] == "degraded"
+    assert set(map(str, before["components"].values())) == {"{'status': 'healthy'}"}
     assert ask(daemon, "GET", f"{prefix}/models").json["current"] == {"id": None}
     hello = {"prompt": "hello", "parameters": {"temperature": 0.7, "max_tokens": 2048}}
     assert ask(daemon, "POST", f"{prefix}/inference", hello).status == 400
@@ -33,6 +36,7 @@ def test_extension_gets_its_model_s_answer(daemon: Daemon, prefix: str) -> None:
         assert str(answer["response"]).strip() == SENTENCES[name]
         assert answer["model_id"] == name
 
+    assert health(daemon)["overall"] == "healthy"
     told = counted(daemon, f"{prefix}/performance", 3)
     assert told["loaded_models"] == ["alpha", "beta"]
     assert told["inference_times"]["mean_ms"] > 0
@@ -40,6 +44,12 @@ def test_extension_gets_its_model_s_answer(daemon: Daemon, prefix: str) -> None:
     assert ask(daemon, "POST", f"{prefix}/models/unload/alpha").status == 200
     config = ask(daemon, "GET", f"{prefix}/karen/config").json
     assert (config["server_url"], config["default_model"]) == (daemon_url(daemon), "beta")
+
+
+def health(daemon: Daemon) -> dict[str, Any]:
+    """Return how each part of modeld is."""
+    told: dict[str, Any] = json.loads(ask(daemon, "GET", "/api/v1/health").body)
+    return told
 
 
 def counted(daemon: Daemon, path: str, requests: int) -> dict[str, Any]:

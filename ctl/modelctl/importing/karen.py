@@ -12,6 +12,7 @@ from modelctl.importing.source import Document
 from modelctl.importing.values import (
     ALREADY,
     Unfit,
+    boolean,
     folder,
     log_level,
     model,
@@ -40,6 +41,7 @@ RULES = (
     ("performance.repetition_penalty", "routing.options.*.repeat_penalty", number(0, 2)),
     ("performance.max_tokens", "routing.options.*.max_tokens", TOKENS),
     ("inference.max_concurrent_requests", "gateway.max_requests_per_model", whole(1, 16_384)),
+    ("karen.karen_prompt_template", "gateway.karen_prompt_template", boolean),
     ("logging.level", "log.level", log_level),
 )
 LEFT = (

@@ -312,6 +312,8 @@ class Gateway(_Section, frozen=True, kw_only=True):
     """How long requests for a busy model may hold up those that wait for its place."""
     loading_text: bool = False
     """Whether a chat's stream says as text that its model loads."""
+    karen_prompt_template: bool = False
+    """Whether `/inference` puts its prompt into KAREN's template; nothing else ever does."""
     upstream: bool = False
     """Whether `/upstream/MODEL/...` passes anything to a server."""
     on_overlong: Literal["refuse", "pass"] = "refuse"

@@ -21,6 +21,10 @@ _MAX_INT = 2**31 - 1
 _BIG_BODY_BYTES = 1 << 20
 _MAX_BRACKETS = 200_000
 """In a big body: each may cost 50 times its size when decoded, and none is that intricate."""
+_MAX_STRINGS = 500_000
+_MAX_VALUES = 1_000_000
+"""As many tokens as the longest prompts have; each costs what forty letters do."""
+_STRING = re.compile(rb'"[^"]*"')
 
 _UNSAID = msgspec.Raw(b"null")
 Count = Annotated[int, Meta(ge=0, le=_MAX_INT)] | Annotated[float, Meta(ge=0, le=_MAX_INT)] | None
@@ -74,7 +78,7 @@ class Checked(Struct, kw_only=True):
 
 Fields = TypeVar("Fields", bound=Checked)
 _NO_TOOLS = re.compile(rb"null|\[\s*\]")
-_LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*://|file:|http)", re.IGNORECASE)
+_LINK = re.compile(r"\s*+(?:[a-z][a-z0-9+.-]*+://|file:|http)", re.IGNORECASE)
 PROSE = frozenset(("text", "refusal", "thinking", "reasoning"))
 """Keys whose values are read, not followed; a dialect may have more of them."""
 _PROSE_IF_STRING = frozenset(("content", "output"))
@@ -95,8 +99,7 @@ def read(
     Raises:
         Problem: 400, for what no server should see.
     """
-    if len(body) > _BIG_BODY_BYTES and body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
-        raise Problem(400, f"a body may have {_MAX_BRACKETS} objects and lists")
+    refuse_intricate(body)
     try:
         fields = decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -110,6 +113,27 @@ def read(
         if isinstance(message.content, list):
             refuse_links(message.content, prose)
     return fields
+
+
+def refuse_intricate(body: Body) -> None:
+    """
+    Check that a big body does not hold the loop up, and memory, for longer than it is worth.
+
+    Raises:
+        Problem: 400, it would.
+    """
+    if len(body) <= _BIG_BODY_BYTES:
+        return
+    if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
+        raise Problem(400, f"a body may have {_MAX_BRACKETS} objects and lists")
+    if body.count(b'"') <= 2 * _MAX_STRINGS and body.count(b",") <= _MAX_VALUES:
+        return
+    # most are within a text; what is left of the quotes ends strings, well-formed or not
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') > 2 * _MAX_STRINGS:
+        raise Problem(400, f"a body may have {_MAX_STRINGS} strings")
+    if _STRING.sub(b"", bare).count(b",") > _MAX_VALUES:
+        raise Problem(400, f"a body may have {_MAX_VALUES} values")
 
 
 def has_tools(fields: Checked) -> bool:
@@ -148,13 +172,20 @@ def refuse_links(parts: list[object], prose: frozenset[str] = PROSE) -> None:
         )
 
 
-def _has_link(value: object, prose: frozenset[str]) -> bool:
-    if isinstance(value, str):
-        return _LINK.match(value) is not None
-    if isinstance(value, dict):
-        return any(
-            _has_link(inner, prose)
-            for key, inner in value.items()
-            if key not in prose and not (isinstance(inner, str) and key in _PROSE_IF_STRING)
-        )
-    return isinstance(value, list) and any(_has_link(inner, prose) for inner in value)
+def _has_link(part: object, prose: frozenset[str]) -> bool:
+    """Whether there is one anywhere in it; by a list of what is to be seen, however deep it is."""
+    waiting = [part]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if _LINK.match(value) is not None:
+                return True
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += (
+                inner
+                for key, inner in value.items()
+                if key not in prose and not (isinstance(inner, str) and key in _PROSE_IF_STRING)
+            )
+    return False

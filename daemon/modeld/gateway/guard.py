@@ -195,6 +195,8 @@ class Guard:
             )
             if kind != b"application/json" and not _is_json(kind) and not _is_form(head, kind):
                 raise Problem(415, "the Content-Type must be application/json (no forms)")
+            if b"content-encoding" in head.headers:
+                raise _encoded()
 
     def _check_caller(
         self, head: RequestHead, visitor: Visitor, monotonic: Callable[[], float]
@@ -208,6 +210,15 @@ class Guard:
                 raise _too_many(wait)
         if needs_key and not holder:
             raise _unauthorised(is_missing=holder is not None)
+
+
+def _encoded() -> Problem:
+    """Return what refuses a body that is compressed, or says so: which it is, is not tried out."""
+    return Problem(
+        415,
+        "the body must not be compressed: no Content-Encoding is understood",
+        headers=(("Accept-Encoding", "identity"),),  # RFC 9110, 15.5.16
+    )
 
 
 def _unauthorised(*, is_missing: bool) -> Problem:
@@ -259,12 +270,24 @@ def _is_form(head: RequestHead, content_type: bytes) -> bool:
     Whether this is a form, where one may be, that no page had sent without asking.
 
     A page can send one to any address.  Its browser then names the page's origin, which `admit`
-    has looked at, and most say whose page it is.
+    has looked at.
     """
     if head.path not in FORM_PATHS or not content_type.lower().startswith(b"multipart/form-data"):
         return False
-    site = head.headers.get(b"sec-fetch-site", b"none")
-    return b"origin" in head.headers or site in {b"none", b"same-origin"}
+    return b"origin" in head.headers or not may_be_of_page(head)
+
+
+def may_be_of_page(head: RequestHead) -> bool:
+    """
+    Whether a web page may have had this sent: an image's address is enough for a GET.
+
+    Browsers say whose wish it was, but over HTTP only to loopback addresses and `localhost`.  To
+    a name of `gateway.allowed_hosts` they just say that they are browsers, as all of them do.
+    """
+    site = head.headers.get(b"sec-fetch-site")
+    if site is None:
+        return head.headers.get(b"user-agent", b"").startswith(b"Mozilla/")
+    return site not in {b"none", b"same-origin"}
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -3,7 +3,8 @@ KAREN's own requests: a prompt for the model in use, figures, and what its exten
 
 Also every path of its clients once more below `/api/v1`, where some of them look.  The parameters
 that KAREN counts on are put in here and nowhere else, and only where neither the request nor the
-configuration says anything.  No prompt is changed.
+configuration says anything.  A prompt is changed only where `gateway.karen_prompt_template` says
+so; what it is about is judged without the template.
 """
 
 from typing import Final
@@ -17,10 +18,10 @@ from modeld.core.events import UsageAsked
 from modeld.core.routing import Decision
 from modeld.core.usage import Tally
 from modeld.errors import ModeldError, UnknownModel
-from modeld.gateway import destination, fields, management
+from modeld.gateway import destination, fields, karen_health, management
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.karen_answers import Teller, Words, error_body, stream_error
-from modeld.gateway.openai import health, shown_name, sign_of_life
+from modeld.gateway.openai import shown_name, sign_of_life
 from modeld.gateway.rewriting import rewritten
 from modeld.gateway.table import Answering, Call, Dialect, Local, Relayed, Row, Wanted, next_id
 from modeld.supervisor.counting import Measures
@@ -32,6 +33,14 @@ RAW_PATH: Final = "/v1/completions"
 DEFAULTS: Final = Parameters(temperature=0.7, max_tokens=2048, top_p=0.9)
 """What KAREN's plan of its server has (S2-36)."""
 _DEFAULTS = Rewrite(default=DEFAULTS)
+_BEFORE_PROMPT: Final = (
+    "KAREN System Prompt: You are the local model of KAREN, an assistant. Answer from what the "
+    "query says and from what you know; where both leave something open, say so.\n\n"
+    "User Query: "
+)
+_AFTER_PROMPT: Final = (
+    "\n\nPlease provide a helpful, correct and short answer, in the language of the query."
+)
 _encoder = msgspec.json.Encoder()
 
 
@@ -87,7 +96,10 @@ def inference(call: Call) -> Wanted:
     path = CHAT_PATH if is_chat else RAW_PATH
     changes = _changes(routes, name, model, decision)
     # the configuration's defaults come before KAREN's, and what it takes out stays out
-    body = rewritten(_body(ask, is_chat=is_chat), path, (*changes, _DEFAULTS, *changes))
+    prompt = ask.prompt
+    if call.config.karen_prompt_template:
+        prompt = f"{_BEFORE_PROMPT}{prompt}{_AFTER_PROMPT}"
+    body = rewritten(_body(ask, prompt, is_chat=is_chat), path, (*changes, _DEFAULTS, *changes))
     told = {key: raw for key, raw in _fields_decoder.decode(body).items() if key in _SAMPLING}
     teller = Teller(shown_name(routes, model), told, call.clock)
     return Wanted(
@@ -141,7 +153,7 @@ def _changes(
     return (*routes.guide.defaults(decision.model_id, decision.profile), *own)
 
 
-def _body(ask: _Ask, *, is_chat: bool) -> bytes:
+def _body(ask: _Ask, prompt: str, *, is_chat: bool) -> bytes:
     nested = ask.parameters or _Sampling()
     body: dict[str, object] = {}
     for key in _SAMPLING:
@@ -155,8 +167,8 @@ def _body(ask: _Ask, *, is_chat: bool) -> bytes:
     if ask.stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if is_chat:
-        return _encoder.encode(body | {"messages": [{"role": "user", "content": ask.prompt}]})
-    return _encoder.encode(body | {"prompt": ask.prompt})
+        return _encoder.encode(body | {"messages": [{"role": "user", "content": prompt}]})
+    return _encoder.encode(body | {"prompt": prompt})
 
 
 # --- figures ----------------------------------------------------------------------------------
@@ -279,6 +291,8 @@ class _Config(Struct, frozen=True, kw_only=True):
     temperature: float | None = DEFAULTS.temperature
     max_tokens: int | None = DEFAULTS.max_tokens
     top_p: float | None = DEFAULTS.top_p
+    karen_prompt_template: bool
+    """Whether prompts are put into KAREN's template here: then nobody else should."""
 
 
 def configuration(call: Call) -> Answer:
@@ -290,6 +304,7 @@ def configuration(call: Call) -> Answer:
         server_url=f"http://{host}" if host else f"http://{call.config.listen[0]}",
         default_model=shown_name(routes, model) if model is not None else None,
         context_window=_context(routes, model) if model is not None else None,
+        karen_prompt_template=call.config.karen_prompt_template,
     )
     return Answer(body=_encoder.encode(found))
 
@@ -321,7 +336,7 @@ ROWS = (
     Row(method="POST", path=f"{PREFIX}/inference", dialect=KAREN, action=_INFERENCE),
     _local("GET",  f"{PREFIX}/performance",       performance),
     _local("GET",  f"{PREFIX}/karen/config",      configuration),
-    _local("GET",  f"{PREFIX}/health",            health),
+    _local("GET",  f"{PREFIX}/health",            karen_health.health),
     _local("GET",  f"{PREFIX}/models",            management.list_models),
     _local("POST", f"{PREFIX}/models/load",       management.load),
     _local("POST", f"{PREFIX}/models/unload",     management.unload),

@@ -16,6 +16,7 @@ from msgspec import Struct
 from modeld.core.entities import Model, ServerState
 from modeld.core.events import Selection, VerdictAsked
 from modeld.gateway import fields
+from modeld.gateway.guard import may_be_of_page
 from modeld.gateway.http import Answer, Problem
 from modeld.gateway.openai import OPENAI, Listed, listed_models, shown_name
 from modeld.gateway.table import ALWAYS, Answering, Call, Families, Local, Row, next_id
@@ -163,10 +164,11 @@ async def unload_all(call: Call) -> Answer:
 
 
 async def unload_all_by_get(call: Call) -> Answer:
-    """Do so for a GET, unless a web page had it sent: an image's address is enough for that."""
-    if call.head.headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
+    """Do so for a GET, unless a web page may have had it sent."""
+    if may_be_of_page(call.head):
         raise Problem(403, "a page may not unload models")
-    await unload_all(call)
+    if call.head.method != "HEAD":  # which only looks whether there is something
+        await unload_all(call)
     return _ok()
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from modeld.core.events import NamesAsked, Selection
 from modeld.core.names import NameChange
-from modeld.errors import UnknownName
+from modeld.errors import NameTaken, UnknownName
 from modeld.gateway import ollama_requests as requests
 from modeld.gateway.fields import keep_alive_seconds
 from modeld.gateway.http import Answer, Problem
@@ -172,10 +172,18 @@ def _instead(ask: requests.Ask, teller: Teller, found: Found) -> Wanted:
 
 
 async def copy(call: Call) -> Answer:
-    """Give a model a further name: a nickname, which costs no disk."""
+    """
+    Give a model a further name: a nickname, which costs no disk.
+
+    Raises:
+        NameTaken: Another model goes by that name; a nickname would silently come before it.
+    """
     ask = requests.read_copy(call.body)
     model = find(call, ask.source)
-    change = NameChange(add_nicknames=(ask.destination.removesuffix(":latest"),))
+    name = ask.destination.removesuffix(":latest")
+    if set(call.door.routes.index.get(name, ())) - {model.id}:
+        raise NameTaken(f"'{name}' is the name of another model")
+    change = NameChange(add_nicknames=(name,))
     selection = Selection(model_id=model.id)
     await call.door.ask(NamesAsked(request_id=next_id(), selection=selection, change=change))
     return Answer(content_type=b"")

@@ -7,6 +7,7 @@ changes it under the feet of others.  Pure functions; which model is meant is as
 """
 
 import re
+from collections import deque
 from typing import Annotated, Final
 
 import msgspec
@@ -18,7 +19,10 @@ from modeld.gateway.http import Body, Problem
 Json = dict[str, object]
 _encoder = msgspec.json.Encoder()
 _MAX_INT64 = 2**63 - 1
-_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}\s*", re.ASCII)
+_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]++={0,2}\s*+", re.ASCII)
+"""Possessive: what could take a line's end in two ways tried all of them, for days."""
+MAX_PICTURES: Final = 1000
+"""In one request: each becomes three objects on the way to the server."""
 _PICTURES: Final = {"/9j/": "jpeg", "R0lG": "gif", "UklG": "webp"}
 """How each kind begins in base64; PNG otherwise, and the server looks for itself."""
 _SERVER_NAMES: Final = {"num_predict": "n_predict", "num_keep": "n_keep"}
@@ -278,7 +282,9 @@ def _format(ask: Ask) -> Json:
 
 def _messages(turns: list[Turn]) -> list[Json]:
     """Return the messages; calls get ids, and each result of a tool the id of its call."""
-    open_calls: list[tuple[str, str]] = []
+    if sum(len(turn.images or ()) for turn in turns) > MAX_PICTURES:
+        raise Problem(400, f"a request may have {MAX_PICTURES} images")
+    open_calls = _OpenCalls()
     messages: list[Json] = []
     for number, turn in enumerate(turns):
         message: Json = {"role": turn.role, "content": turn.content or ""}
@@ -290,10 +296,10 @@ def _messages(turns: list[Turn]) -> list[Json]:
             message["tool_calls"] = calls = []
             for index, call in enumerate(turn.tool_calls):
                 call_id = call.id or f"call_{number}_{index}"
-                open_calls.append((call_id, call.function.name))
+                open_calls.add(call_id, call.function.name)
                 calls.append(_call(call_id, call.function))
         if turn.role == "tool":
-            message["tool_call_id"] = turn.tool_call_id or _answered(open_calls, turn.tool_name)
+            message["tool_call_id"] = turn.tool_call_id or open_calls.take(turn.tool_name)
             if turn.tool_name:
                 message["name"] = turn.tool_name
         messages.append(message)
@@ -309,13 +315,33 @@ def _call(call_id: str, function: Called) -> Json:
     }
 
 
-def _answered(open_calls: list[tuple[str, str]], tool_name: str | None) -> str:
-    """Return, and take off, the oldest call without a result; of this tool if that is known."""
-    for index, (call_id, name) in enumerate(open_calls):
-        if tool_name in {None, "", name}:
-            del open_calls[index]
-            return call_id
-    return "call"
+class _OpenCall(Struct):
+    id: str
+    is_taken: bool = False
+
+
+class _OpenCalls:
+    """Calls without a result yet; to take one costs the same, however many there are."""
+
+    def __init__(self) -> None:
+        self._all: deque[_OpenCall] = deque()
+        self._by_name: dict[str, deque[_OpenCall]] = {}
+
+    def add(self, call_id: str, name: str) -> None:
+        """Keep a call."""
+        call = _OpenCall(call_id)
+        self._all.append(call)
+        self._by_name.setdefault(name, deque()).append(call)
+
+    def take(self, tool_name: str | None) -> str:
+        """Return, and take off, the oldest call; of this tool if that is known."""
+        calls = self._by_name.get(tool_name, deque()) if tool_name else self._all
+        while calls:
+            call = calls.popleft()
+            if not call.is_taken:  # from the other queue
+                call.is_taken = True
+                return call.id
+        return "call"
 
 
 def _with_pictures(turn: Turn) -> list[Json]:

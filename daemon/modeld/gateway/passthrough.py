@@ -15,6 +15,7 @@ import msgspec
 
 from modeld.errors import UnknownModel
 from modeld.gateway import fields
+from modeld.gateway.guard import may_be_of_page
 from modeld.gateway.http import Problem
 from modeld.gateway.openai import OPENAI
 from modeld.gateway.table import NO_RETRY, Call, Relayed, Row, Wanted
@@ -60,7 +61,7 @@ def to_upstream(call: Call) -> Wanted:
             headers=(NO_RETRY,),
         )
     head = call.head
-    if head.headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
+    if may_be_of_page(head):
         raise Problem(403, "a page may not ask a server")
     name, path = _split(call.door.routes, head.path.removeprefix(PREFIX))
     if not _QUERY.fullmatch(head.query):
@@ -103,6 +104,7 @@ def _is_stream(call: Call) -> bool:
     if not call.body:
         return False
     if call.body.lstrip()[:1] == b"[":
+        fields.refuse_intricate(call.body)
         try:
             _list_decoder.decode(call.body)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):

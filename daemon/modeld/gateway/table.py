@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import operator
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from urllib.parse import unquote
 
@@ -30,6 +31,8 @@ _log = logging.getLogger("modeld.gateway")
 _numbers = itertools.count(1)
 MAX_LINE_BYTES = 8 * 1024
 """Of a request's first line, in which its path is looked for."""
+_BEFORE_PATH = re.compile(r"\A(?:https?://[^/]*)?/+")
+"""What a proxy's client puts there, and whoever's base URL ends in a slash."""
 RETRY_AFTER_S = 5
 """Where an error that passes does not say itself when."""
 _PASSING = frozenset((ErrorCode.THROTTLED, ErrorCode.BUSY))
@@ -201,6 +204,7 @@ class Table:
         """Return what is spoken to whoever sent this as the first line of a request."""
         words = line[:MAX_LINE_BYTES].split(b" ", 2)
         path = words[1].partition(b"?")[0].decode("latin-1") if len(words) > 1 else ""
+        path = _BEFORE_PATH.sub("/", path)
         for lines in (self._served, self._unserved):
             methods, _ = lines.find(path)
             if methods:
@@ -275,6 +279,8 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, ModeldError):
         return _expected(error)
+    if isinstance(error, RecursionError):  # what could be read may be too deep to be written
+        return Problem(400, "the JSON of the body is nested too deeply")
     _log.error("a request failed for a reason that nobody foresaw", exc_info=error)
     return Problem(500, "a bug in modeld", code="internal", kind="server_error")
 

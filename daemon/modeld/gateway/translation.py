@@ -99,9 +99,12 @@ class _ServerFailure(Struct):
 
 
 def _read_error(status: int, body: bytes) -> Problem:
-    """Return what a server's error says, in whatever words it came."""
+    """Return what a server's error says, in whatever words it came, and that there were none."""
+    if not 400 <= status < 600:  # a 204 has no room for words, and nobody here follows a 302
+        return nonsense(f"the status {status}, which nothing was asked for")
     try:
         error = msgspec.json.decode(body, type=_ServerFailure).error
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         error = _ServerError(message=body.decode("utf-8", "replace"))
-    return Problem(status, error.message, code=error.type, kind=error.type)
+    message = error.message.strip() or f"the server failed with status {status} and without a word"
+    return Problem(status, message, code=error.type, kind=error.type)

@@ -56,6 +56,12 @@ class Measures(Struct, frozen=True, kw_only=True):
     ready: dict[str, int]
     """How many servers are ready, by the name of their model."""
     swap_seconds: Histogram
+    folder_problems: int = 0
+    """Folders that the last scan could not read."""
+    file_problems: int = 0
+    """Files that are no models, for all that their names say."""
+    is_saved: bool = True
+    """Whether the state file is as it should be; else its disk takes nothing."""
 
 
 class Counting:
@@ -237,6 +243,9 @@ class Counting:
             memory_bytes=memory_bytes,
             ready=ready,
             swap_seconds=swaps,
+            folder_problems=len(world.folder_problems),
+            file_problems=len(world.file_problems),
+            is_saved=not world.saving.problem,
         )
 
     def _label(self, model_id: str) -> str:

@@ -18,6 +18,7 @@ def test_template_is_taken() -> None:
             "max_requests_per_model": 10,
             "rate_limit_per_minute": 60,
             "rate_burst": 12,
+            "karen_prompt_template": True,
         },
         "storage": {"hdd_paths": ["/models/llama-cpp"], "scan_interval_seconds": 60},
         "memory": {"limit_gb": 6.0},
