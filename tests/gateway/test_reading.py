@@ -218,6 +218,21 @@ def test_reader_refuses_what_could_be_read_in_two_ways(name: str) -> None:
     assert raised.value.status in {400, 417, 501, 505}
 
 
+def test_reader_knows_the_line_of_what_was_typed_by_hand() -> None:
+    """The error has the words of the dialect that its path is for."""
+    reader = RequestReader(1000, Heads())
+    with pytest.raises(Problem, match="CR LF"):
+        reader.receive(b"POST /api/chat HTTP/1.1\nHost: a\n\n")
+
+    assert reader.line == b"POST /api/chat HTTP/1.1"
+
+
+def test_reader_tells_of_two_slashes_where_they_come_from() -> None:
+    """Every SDK joins its base URL and a path, and a person writes the former."""
+    with pytest.raises(Problem, match="base URL"):
+        read(b"GET //v1/models HTTP/1.1\r\n" + HOST + b"\r\n")
+
+
 @pytest.mark.parametrize("line", [b"GET /x HTTP/1.2", b"GET /x HTTP/3", b"PRI * HTTP/2.0"])
 def test_reader_names_what_it_speaks_to_other_versions(line: bytes) -> None:
     """505 tells a client of HTTP/2 to try another one; 400 would be its own fault."""

@@ -155,6 +155,7 @@ class RequestReader:
             raise Problem(431, f"the head of a request may have {MAX_HEAD_BYTES} bytes")
         if end < 0:
             if b"\n\n" in data:  # typed by hand; the head would never be whole
+                self._line = data.partition(b"\n")[0]
                 raise Problem(400, "malformed request: lines end in CR LF")
             self._held = data
             return
@@ -246,7 +247,9 @@ class RequestReader:
             self._refuse(400, "malformed request line")
         if len(self._url) > MAX_TARGET_BYTES:
             self._refuse(414, f"a target may have {MAX_TARGET_BYTES} bytes")
-        if self._url[:1] != b"/" or self._url[:2] == b"//" or b"#" in self._url:
+        if self._url[:2] == b"//":
+            self._refuse(400, "the target begins with two slashes: a base URL must not end in one")
+        if self._url[:1] != b"/" or b"#" in self._url:
             self._refuse(400, "the target must be a path")
         if b"host" not in self._headers:
             self._refuse(400, "the Host header is missing")
