@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeld.core.events import RequestLost, RequestsEnded
+from modeld.core.traffic import RequestLost, RequestsEnded
 from modeld.core.usage import Figures
 from modeld.errors import DoesNotFit
 from modeld.gateway import accounts

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modeld.core.events import RequestsEnded
+from modeld.core.traffic import RequestsEnded
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, run, running, short_directory, until
 from tests.support.real_engine import engine_running, serving

@@ -9,7 +9,7 @@ import pytest
 
 from modeld.core.events import LoadAsked
 from modeld.errors import Busy, DoesNotFit, ServerFailed
-from modeld.gateway import patience, upstream
+from modeld.gateway import patience, pool
 from modeld.gateway.guard import Limits
 from modeld.supervisor.door import OnProgress
 from modeld.wire.codec import Progress
@@ -118,8 +118,8 @@ def test_nothing_stays_counted_whatever_happens(
     seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A count that drifts keeps a model busy, or a client out, until modeld is restarted."""
-    monkeypatch.setattr(upstream, "MAX_OPEN", 5)
-    monkeypatch.setattr(upstream, "MAX_IDLE", 2)
+    monkeypatch.setattr(pool, "MAX_OPEN", 5)
+    monkeypatch.setattr(pool, "MAX_IDLE", 2)
     monkeypatch.setattr(patience, "WHOLE_SECONDS", 0.01)
     dice = random.Random(seed)
     came: Counter[str] = Counter()

@@ -10,7 +10,7 @@ import ollama
 import pytest
 from msgspec.structs import replace
 
-from modeld.core.events import RequestsEnded
+from modeld.core.traffic import RequestsEnded
 from modeld.errors import DoesNotFit, ServerFailed
 from modeld.gateway import translation
 from modeld.gateway.guard import Limits

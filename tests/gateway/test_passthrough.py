@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from modeld.core.events import RequestStarted
+from modeld.core.traffic import RequestStarted
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, Reply, loader_of, opened, run, running, short_directory
 from tests.support.upstream import Answering, Asked, ScriptedServer

@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.core.entities import Origin
-from modeld.core.events import LoadAsked, RequestStarted, Selection
+from modeld.core.events import LoadAsked, Selection
+from modeld.core.traffic import RequestStarted
 from modeld.errors import (
     Busy,
     DoesNotFit,
@@ -20,7 +21,7 @@ from modeld.errors import (
     Throttled,
     TooManyLoaded,
 )
-from modeld.gateway import upstream
+from modeld.gateway import pool
 from modeld.gateway.guard import Limits
 from modeld.gateway.http import Answer
 from modeld.gateway.openai import OPENAI
@@ -39,8 +40,8 @@ STREAM = b'{"model":"tiny","stream":true}'
 @pytest.fixture(autouse=True)
 def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reach the limits with few sockets."""
-    monkeypatch.setattr(upstream, "MAX_OPEN", 64)
-    monkeypatch.setattr(upstream, "MAX_IDLE", 8)
+    monkeypatch.setattr(pool, "MAX_OPEN", 64)
+    monkeypatch.setattr(pool, "MAX_IDLE", 8)
 
 
 @asynccontextmanager
@@ -312,9 +313,8 @@ def test_an_idle_connection_to_the_server_is_closed_before_it_does() -> None:
     async def main() -> None:
         async with ready() as (house, server):
             await house.ask()
-            pool = house.gateway._relay.pool
             assert server.open == 1
-            pool.sweep(time.monotonic() + upstream.IDLE_SECONDS)
+            house.gateway._relay.pool.sweep(time.monotonic() + pool.IDLE_SECONDS)
             await until(lambda: server.open == 0)
 
     run(main)
@@ -355,7 +355,7 @@ def test_no_more_connections_are_opened_than_a_server_can_take() -> None:
             replies = await asyncio.gather(*(house.ask() for _ in range(150)))
 
             assert {reply.status for reply in replies} == {200}
-            assert most <= upstream.MAX_OPEN
+            assert most <= pool.MAX_OPEN
 
     run(main)
 
@@ -700,20 +700,20 @@ def test_a_client_that_leaves_the_line_for_a_connection_loses_its_turn() -> None
 
         async with ready() as (house, server):
             server.script = script
-            busy = [asyncio.ensure_future(house.ask()) for _ in range(upstream.MAX_OPEN)]
-            await until(lambda: len(server.asked) == upstream.MAX_OPEN)
+            busy = [asyncio.ensure_future(house.ask()) for _ in range(pool.MAX_OPEN)]
+            await until(lambda: len(server.asked) == pool.MAX_OPEN)
             leaving = await house.connect()
             await leaving.send(house.chat())
-            await until(lambda: house.door.started() == upstream.MAX_OPEN + 1)
+            await until(lambda: house.door.started() == pool.MAX_OPEN + 1)
             last = asyncio.ensure_future(house.ask())
-            await until(lambda: house.door.started() == upstream.MAX_OPEN + 2)
+            await until(lambda: house.door.started() == pool.MAX_OPEN + 2)
             leaving.close()
             await until(lambda: house.door.ended() == 1)
             release.set()
 
             assert (await last).status == 200
             assert {(await ask).status for ask in busy} == {200}
-            assert len(server.asked) == upstream.MAX_OPEN + 1
+            assert len(server.asked) == pool.MAX_OPEN + 1
 
     run(main)
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from modeld.core.events import RequestMoved, RequestsEnded, RequestsRouted, RequestStarted
 from modeld.core.routing import Decision, Step
+from modeld.core.traffic import RequestMoved, RequestsEnded, RequestsRouted, RequestStarted
 from modeld.gateway.reports import MAX_REMEMBERED_SERVERS, ROUTED_SECONDS, Reports
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import run, until

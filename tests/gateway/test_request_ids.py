@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from modeld.core.events import RequestServed
+from modeld.core.traffic import RequestServed
 from modeld.errors import DoesNotFit
 from modeld.gateway.request_ids import RequestIds
 from tests.gateway.test_accounts import ANSWERS, answer

@@ -10,12 +10,12 @@ from modeld.core.events import (
     LoadAsked,
     NamesAsked,
     PinAsked,
-    RequestStarted,
     Selection,
     ServerReady,
     UnloadAsked,
 )
 from modeld.core.names import NameChange
+from modeld.core.traffic import RequestStarted
 from modeld.errors import Cancelled, Pinned, UnknownModel, Usage
 from modeld.supervisor.ports import Loaded, no_binary
 from tests.supervisor.test_loads import UNTHROTTLED, load, named

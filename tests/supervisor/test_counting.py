@@ -4,17 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from modeld.core.entities import Exit, Origin, State
-from modeld.core.events import (
-    CancelAsked,
-    LoadAsked,
-    RequestLost,
-    RequestsEnded,
-    RequestServed,
-    RequestStarted,
-    Selection,
-    StopAsked,
-    UsageAsked,
-)
+from modeld.core.events import CancelAsked, LoadAsked, Selection, StopAsked, UsageAsked
+from modeld.core.traffic import RequestLost, RequestsEnded, RequestServed, RequestStarted
 from modeld.core.usage import Figures, Totals
 from modeld.errors import Cancelled, ServerFailed
 from modeld.supervisor.counting import MAX_LABELS, OTHER, Measures

@@ -6,16 +6,8 @@ import pytest
 
 from modeld.config.schema import Config, Entry, KeepAlive, Models, Reload
 from modeld.core.entities import Exit, Found, Origin, Process
-from modeld.core.events import (
-    LoadAsked,
-    PinAsked,
-    RequestsEnded,
-    RequestStarted,
-    ServerReady,
-    SlotsSeen,
-    StopAsked,
-    UnloadAsked,
-)
+from modeld.core.events import LoadAsked, PinAsked, ServerReady, SlotsSeen, StopAsked, UnloadAsked
+from modeld.core.traffic import RequestsEnded, RequestStarted
 from modeld.supervisor import views
 from modeld.supervisor.ports import Loaded
 from tests.supervisor.test_loads import load, named

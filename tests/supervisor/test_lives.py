@@ -7,15 +7,13 @@ from modeld.core.entities import Exit, Origin, ServerState
 from modeld.core.events import (
     LoadAsked,
     MemoryMeasured,
-    RequestMoved,
-    RequestsEnded,
-    RequestStarted,
     Selection,
     ServerLoading,
     SlotsSeen,
     StopAsked,
     UnloadAsked,
 )
+from modeld.core.traffic import RequestMoved, RequestsEnded, RequestStarted
 from modeld.errors import ServerFailed
 from modeld.supervisor import settings
 from tests.supervisor.test_loads import UNTHROTTLED, load, named

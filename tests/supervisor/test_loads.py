@@ -12,8 +12,6 @@ from modeld.core.events import (
     CancelAsked,
     FolderChanged,
     LoadAsked,
-    RequestsEnded,
-    RequestStarted,
     Selection,
     ServerLoading,
     StateSaved,
@@ -21,6 +19,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.core.names import NameChange
+from modeld.core.traffic import RequestsEnded, RequestStarted
 from modeld.errors import (
     AddressInUse,
     ArgumentDenied,

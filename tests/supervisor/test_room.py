@@ -13,11 +13,10 @@ from modeld.core.events import (
     LoadAsked,
     PagesRead,
     PinAsked,
-    RequestsEnded,
-    RequestStarted,
     ServerStarted,
     UnloadAsked,
 )
+from modeld.core.traffic import RequestsEnded, RequestStarted
 from modeld.errors import ServerFailed
 from tests.supervisor.test_idling import told
 from tests.supervisor.test_loads import UNTHROTTLED, load, named

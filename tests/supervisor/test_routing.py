@@ -15,17 +15,11 @@ from modeld.config.schema import (
     Servers,
 )
 from modeld.core.entities import Origin
-from modeld.core.events import (
-    FolderChanged,
-    LoadAsked,
-    NamesAsked,
-    RequestsRouted,
-    Selection,
-    VerdictAsked,
-)
+from modeld.core.events import FolderChanged, LoadAsked, NamesAsked, Selection, VerdictAsked
 from modeld.core.limits import Row
 from modeld.core.names import NameChange
 from modeld.core.routing import Ask
+from modeld.core.traffic import RequestsRouted
 from modeld.errors import Ambiguous, UnknownModel, Usage
 from modeld.supervisor import views
 from modeld.supervisor.routing import route, suits

@@ -9,17 +9,8 @@ from msgspec.structs import replace
 
 from modeld.config.schema import Config
 from modeld.core.entities import Header, Location, Model, ServerState
-from modeld.core.events import (
-    Event,
-    LoadAsked,
-    NamesAsked,
-    RequestMoved,
-    RequestsEnded,
-    RequestStarted,
-    ServersAsked,
-    UnloadAsked,
-    VerdictAsked,
-)
+from modeld.core.events import Event, LoadAsked, NamesAsked, ServersAsked, UnloadAsked, VerdictAsked
+from modeld.core.traffic import RequestMoved, RequestsEnded, RequestStarted
 from modeld.errors import UnknownName
 from modeld.supervisor.door import OnProgress, Route, Routes
 from modeld.supervisor.guide import Prospect, guide, outlook

@@ -32,8 +32,6 @@ from modeld.core.events import (
     LoadAsked,
     PagesRead,
     PinAsked,
-    RequestsEnded,
-    RequestStarted,
     Selection,
     ServerExited,
     ServerReady,
@@ -42,6 +40,7 @@ from modeld.core.events import (
     UnloadAsked,
 )
 from modeld.core.fit import booked_bytes
+from modeld.core.traffic import RequestsEnded, RequestStarted
 from modeld.errors import ModeldError
 from modeld.supervisor import settings
 from modeld.supervisor.idling import stay_of

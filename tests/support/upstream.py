@@ -1,8 +1,13 @@
-"""A llama-server whose every byte a test writes itself, on a UNIX socket."""
+"""A llama-server whose every byte a test writes itself, on a UNIX socket; and who asks it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Self
+
+from modeld.gateway.pool import Pool
+from modeld.gateway.upstream import AnswerHead
+from tests.support.gateway import short_directory, until
 
 
 class Asked(NamedTuple):
@@ -116,3 +121,47 @@ class ScriptedServer:
             self.open -= 1
             self._tasks.discard(task)
             writer.transport.abort()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+OK_CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Receiver:
+    """Keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.head: AnswerHead | None = None
+        self.body = b""
+        self.is_done = False
+        self.may_resend: bool | None = None
+
+    def answer_came(self, head: AnswerHead | None, body: bytes, is_last: bool) -> None:
+        """Keep it."""
+        self.head = head or self.head
+        self.body += body
+        self.is_done = is_last
+
+    def answer_failed(self, may_resend: bool) -> None:
+        """Keep it."""
+        self.is_done = True
+        self.may_resend = may_resend
+
+
+async def ask(pool: Pool, path: str) -> Receiver:
+    """Send one request, and wait for its end."""
+    receiver = Receiver()
+    (pool.take(path) or await pool.connect(path)).send("/x", b"{}", receiver)
+    await until(lambda: receiver.is_done)
+    return receiver
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[tuple[Pool, ScriptedServer]]:
+    """Run a server; at the end, the pool must have forgotten it."""
+    with short_directory() as directory:
+        pool = Pool()
+        async with ScriptedServer(f"{directory}/s.sock") as server:
+            yield pool, server
+            pool.close()
+        await until(lambda: pool._lanes == {})

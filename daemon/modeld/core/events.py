@@ -1,5 +1,5 @@
 """
-Every arrow into the supervisor's loop.
+Every arrow into the supervisor's loop; those of the gateway's requests are in `traffic`.
 
 Host adapters and the front doors make events; only the loop consumes them.  The arrows out are
 calls of its ports, which return at once; what comes of them is an event again.
@@ -12,7 +12,6 @@ from modeld.core.entities import Binary, Exit, FoundFile, Origin, Process
 from modeld.core.fit import Told
 from modeld.core.history import Past
 from modeld.core.names import NameChange
-from modeld.core.usage import Figures
 from modeld.errors import ModeldError
 
 
@@ -149,56 +148,6 @@ class WaiterLeft(Event, frozen=True, kw_only=True):
     """Whoever waited for a request went away; what it began goes on."""
 
     request_id: str
-
-
-class RequestStarted(Event, frozen=True, kw_only=True):
-    """The gateway sent a request to a server."""
-
-    server_id: str
-
-
-class RequestsRouted(Event, frozen=True, kw_only=True):
-    """The gateway chose a model for a request, or for several in the same way."""
-
-    model_id: str
-    route: str
-    reason: str
-    """Nothing of what the request says."""
-    pattern: str = ""
-    """Of the rule that fitted."""
-    requests: int = 1
-
-
-class RequestServed(Event, frozen=True, kw_only=True):
-    """A request to a model is over, and is to be logged; its path is the route's, no more."""
-
-    request_id: str
-    path: str
-    status: int  # 0 where the client left before
-    figures: Figures
-
-
-class RequestMoved(Event, frozen=True, kw_only=True):
-    """Bytes of an answer came from a server; at most one a second."""
-
-    server_id: str
-
-
-class RequestsEnded(Event, frozen=True, kw_only=True):
-    """Requests to a server are over, and others took the places of some; told together."""
-
-    server_id: str
-    ended: int = 1
-    began: int = 0
-    keep_alive_seconds: float | None = None
-    """How long its model is to stay idle now; negative for ever, None where none of them says."""
-    figures: tuple[Figures, ...] = ()  # of those that were a model's to answer, and are over
-
-
-class RequestLost(Event, frozen=True, kw_only=True):
-    """A request to a model is over, and no server has it: none ever did, or it died."""
-
-    figures: Figures
 
 
 class UsageAsked(Event, frozen=True, kw_only=True):

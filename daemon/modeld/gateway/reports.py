@@ -10,7 +10,8 @@ request is.
 
 import asyncio
 
-from modeld.core.events import (
+from modeld.core.routing import Decision
+from modeld.core.traffic import (
     RequestLost,
     RequestMoved,
     RequestsEnded,
@@ -18,7 +19,6 @@ from modeld.core.events import (
     RequestsRouted,
     RequestStarted,
 )
-from modeld.core.routing import Decision
 from modeld.core.usage import Figures
 from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock

@@ -12,10 +12,10 @@ from modeld.core.entities import Model, Origin
 from modeld.core.events import LoadAsked, Selection, UnloadAsked
 from modeld.errors import ServerFailed, TimedOut
 from modeld.gateway.http import Problem
+from modeld.gateway.pool import Pool
 from modeld.gateway.reports import Reports
 from modeld.gateway.request_ids import RequestIds
 from modeld.gateway.table import RETRY_AFTER_S, Wanted, next_id
-from modeld.gateway.upstream import Pool
 from modeld.supervisor.door import Door, OnProgress, Route
 from modeld.supervisor.ports import Clock
 

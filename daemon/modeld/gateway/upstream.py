@@ -1,15 +1,12 @@
 """
-Connections to llama-servers: UNIX sockets kept alive, a bounded pool for each.
+One connection to a llama-server, over its UNIX socket.
 
-One answer at a time on a connection.  The parser is there to find where an answer ends; its body
+One answer at a time.  The parser is there to find where an answer ends; its body
 goes to the receiver as it comes.  Whoever leaves early closes the connection: that is how
 llama-server learns that nobody waits, and frees the slot.  Nothing here knows of models.
 """
 
 import asyncio
-import contextlib
-import socket
-from collections import deque
 from typing import Final, Protocol, cast
 
 import httptools
@@ -18,19 +15,6 @@ from msgspec import Struct
 from modeld.gateway.http import Body
 from modeld.gateway.known_heads import KnownHeads
 
-MAX_OPEN = 512
-"""
-Connections to one server; the requests beyond wait here, in order.
-
-llama-server makes a thread for each that it has none for, and 0.1 MB for that (b11669: 306
-threads and 53 MB with 300 connections), so that streams do not wait behind streams.
-"""
-MAX_IDLE = 64
-IDLE_SECONDS = 4.0
-"""llama-server closes after 5 idle seconds: be first, so that no request meets that moment."""
-CONNECT_ATTEMPTS = 100
-CONNECT_RETRY_SECONDS = 0.02
-"""Between attempts while the server's backlog is full, which a UNIX socket says at once."""
 COALESCE_BYTES = 64 * 1024
 """Up to here a request is one write; beyond, a copy costs more than a second write."""
 _NO_BODY: Final = frozenset((204, 304))
@@ -55,10 +39,23 @@ class Receiver(Protocol):
         """Know that the connection is lost; `may_resend` if the server closed it while idle."""
 
 
+class Owner(Protocol):
+    """Whoever keeps connections."""
+
+    known: KnownHeads[tuple[AnswerHead, bool]]
+    """Heads of answers, and whether another may follow on their connection."""
+
+    def take_back(self, upstream: "Upstream") -> None:
+        """Keep a connection whose answer is complete."""
+
+    def forget(self, upstream: "Upstream") -> None:
+        """Know that a connection is lost."""
+
+
 class Upstream(asyncio.Protocol):
     """One connection to one server.  Names in `on_...` are llhttp's callbacks."""
 
-    def __init__(self, pool: "Pool", path: str) -> None:
+    def __init__(self, pool: Owner, path: str) -> None:
         self.path = path
         self.idle_since = 0.0
         self.is_lost = False
@@ -242,157 +239,3 @@ class Upstream(asyncio.Protocol):
         if self._head is not None:
             self._is_complete = True
             self._is_reusable = self._parser.should_keep_alive()
-
-
-class _Lane:
-    """The connections to one server."""
-
-    __slots__ = ("idle", "open", "path", "waiting")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.idle: list[Upstream] = []
-        self.open = 0
-        self.waiting: deque[asyncio.Future[Upstream | None]] = deque()
-
-
-class Pool:
-    """All connections to all servers, by socket path."""
-
-    def __init__(self) -> None:
-        self.known: KnownHeads[tuple[AnswerHead, bool]] = KnownHeads()
-        """Heads of answers, and whether another may follow."""
-        self._lanes: dict[str, _Lane] = {}
-        self._now = 0.0
-
-    def take(self, path: str) -> Upstream | None:
-        """Return an idle connection, if there is one and nobody waits for it."""
-        lane = self._lanes.get(path)
-        while lane is not None and lane.idle and not lane.waiting:
-            upstream = lane.idle.pop()
-            if upstream.is_usable:
-                return upstream
-        return None
-
-    async def connect(self, path: str) -> Upstream:
-        """
-        Return a connection that was not idle: a new one, or one just given back.
-
-        Raises:
-            OSError: The server can't be reached.
-        """
-        lane = self._lanes.get(path)
-        if lane is None:
-            lane = self._lanes[path] = _Lane(path)
-        if lane.open < MAX_OPEN:
-            lane.open += 1
-        else:
-            upstream = await self._wait_in(lane)
-            if upstream is not None:
-                return upstream
-        try:
-            upstream = await self._open(path)
-        except BaseException:
-            self._free(lane)
-            raise
-        upstream.is_counted = True
-        return upstream
-
-    async def _wait_in(self, lane: _Lane) -> Upstream | None:
-        """Return a connection; None for the right to open one."""
-        turn: asyncio.Future[Upstream | None] = asyncio.get_running_loop().create_future()
-        lane.waiting.append(turn)
-        try:
-            upstream = await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_on(lane, turn.result())
-            else:
-                with contextlib.suppress(ValueError):  # passed over already by `_next`
-                    lane.waiting.remove(turn)
-            raise
-        if upstream is not None and not upstream.is_usable:
-            raise ConnectionResetError("the server closed the connection")
-        return upstream
-
-    async def _open(self, path: str) -> Upstream:
-        loop = asyncio.get_running_loop()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            await _connect(sock, path)
-            made = await loop.create_unix_connection(lambda: Upstream(self, path), sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        return made[1]
-
-    def take_back(self, upstream: Upstream) -> None:
-        """Keep a connection whose answer is complete, or give it to who waits."""
-        lane = self._lanes[upstream.path]
-        turn = _next(lane)
-        if turn is not None:
-            turn.set_result(upstream)
-        elif len(lane.idle) < MAX_IDLE:
-            upstream.idle_since = self._now
-            lane.idle.append(upstream)
-        else:
-            upstream.abort()
-
-    def forget(self, upstream: Upstream) -> None:
-        """Free the place of a connection that is lost."""
-        if not upstream.is_counted:
-            return
-        upstream.is_counted = False
-        lane = self._lanes[upstream.path]
-        with contextlib.suppress(ValueError):
-            lane.idle.remove(upstream)
-        self._free(lane)
-
-    def _pass_on(self, lane: _Lane, upstream: Upstream | None) -> None:
-        if upstream is None:
-            self._free(lane)
-        elif upstream.is_usable:
-            self.take_back(upstream)
-
-    def _free(self, lane: _Lane) -> None:
-        turn = _next(lane)
-        if turn is not None:
-            turn.set_result(None)
-            return
-        lane.open -= 1
-        if lane.open == 0:
-            del self._lanes[lane.path]
-
-    def sweep(self, now: float) -> None:
-        """Close what was idle for too long.  `now`: [monotonic s]."""
-        self._now = now
-        for lane in list(self._lanes.values()):
-            for upstream in [u for u in lane.idle if u.idle_since + IDLE_SECONDS <= now]:
-                lane.idle.remove(upstream)
-                upstream.abort()
-
-    def close(self) -> None:
-        """Close every idle connection."""
-        for lane in list(self._lanes.values()):
-            for upstream in lane.idle:
-                upstream.abort()
-            lane.idle.clear()
-
-
-def _next(lane: _Lane) -> "asyncio.Future[Upstream | None] | None":
-    while lane.waiting:
-        turn = lane.waiting.popleft()
-        if not turn.done():
-            return turn
-    return None
-
-
-async def _connect(sock: socket.socket, path: str) -> None:
-    for _ in range(CONNECT_ATTEMPTS):
-        try:
-            sock.connect(path)
-        except BlockingIOError:
-            await asyncio.sleep(CONNECT_RETRY_SECONDS)
-        else:
-            return
-    raise TimeoutError(f"{path} takes no more connections")

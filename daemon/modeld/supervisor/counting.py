@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from modeld.core import usage
 from modeld.core.entities import Origin, Server, ServerState
-from modeld.core.events import RequestLost, RequestsEnded, RequestServed, UsageAsked
+from modeld.core.events import UsageAsked
+from modeld.core.traffic import RequestLost, RequestsEnded, RequestServed
 from modeld.core.usage import Figures, Histogram, Tally, Totals
 from modeld.errors import ErrorCode, ModeldError
 from modeld.supervisor import settings

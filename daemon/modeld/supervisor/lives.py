@@ -13,9 +13,6 @@ from modeld.core import lifecycle
 from modeld.core.entities import Exit, Kept, LaunchRecord, Server, ServerState
 from modeld.core.events import (
     MemoryMeasured,
-    RequestMoved,
-    RequestsEnded,
-    RequestStarted,
     ServerExited,
     ServerLoading,
     ServerReady,
@@ -24,6 +21,7 @@ from modeld.core.events import (
 )
 from modeld.core.lifecycle import Action, Trigger
 from modeld.core.stats import count_runtime
+from modeld.core.traffic import RequestMoved, RequestsEnded, RequestStarted
 from modeld.supervisor import memory, settings
 from modeld.supervisor.deaths import keep_last_words, note, note_death
 from modeld.supervisor.explain import describe

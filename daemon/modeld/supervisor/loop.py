@@ -17,6 +17,7 @@ from msgspec import Struct
 from modeld.config.load import expand
 from modeld.config.schema import Config
 from modeld.core import events as ev
+from modeld.core import traffic
 from modeld.core.entities import ServerState
 from modeld.errors import Busy, ModeldError
 from modeld.supervisor import recover, routing, settings, views
@@ -195,7 +196,7 @@ class Supervisor:
 
     def _table(self) -> dict[type[ev.Event], Callable[[Any], object]]:
         """Return which function takes which event."""
-        lives, loads, asks = self.lives, self._loads, self._asks
+        world, lives, loads, asks = self.world, self.lives, self._loads, self._asks
         return {
             ev.LoadAsked: loads.on_asked,
             ev.CancelAsked: loads.on_cancel,
@@ -203,15 +204,15 @@ class Supervisor:
             ev.UnloadAsked: asks.on_unload,
             ev.NamesAsked: asks.on_names,
             ev.PinAsked: asks.on_pin,
-            ev.HistoryAsked: Importing(self.world, self.saver).on_asked,
+            ev.HistoryAsked: Importing(world, self.saver).on_asked,
             ev.ReloadAsked: self._on_reload,
             ev.ConfigRead: self._reloading.on_read,
-            ev.RequestStarted: lives.on_request_started,
-            ev.RequestsRouted: lambda event: routing.note(self.world, event),
-            ev.RequestMoved: lives.on_request_moved,
-            ev.RequestsEnded: self._on_requests_ended,
-            ev.RequestLost: self.counting.on_lost,
-            ev.RequestServed: self.counting.on_served,
+            traffic.RequestStarted: lives.on_request_started,
+            traffic.RequestsRouted: lambda event: routing.note(world, event),
+            traffic.RequestMoved: lives.on_request_moved,
+            traffic.RequestsEnded: self._on_requests_ended,
+            traffic.RequestLost: self.counting.on_lost,
+            traffic.RequestServed: self.counting.on_served,
             ev.UsageAsked: self.counting.on_asked,
             ev.FilesFound: self._on_files,
             ev.FolderChanged: self._on_folder_changed,
@@ -227,10 +228,10 @@ class Supervisor:
             ev.ServerReady: self._on_ready,
             ev.ServerExited: self._on_exited,
             ev.SlotsSeen: self._on_slots_seen,
-            ev.ServersAsked: self._on_servers_asked,
-            ev.VerdictAsked: lambda event: tell_verdict(self.world, event),
+            ev.ServersAsked: lambda event: world.answer(event.request_id, views.servers(world)),
+            ev.VerdictAsked: lambda event: tell_verdict(world, event),
             ev.MemoryMeasured: lives.on_memory,
-            ev.GpusFreed: lambda event: self.world.returning.discard(event.server_id),
+            ev.GpusFreed: lambda event: world.returning.discard(event.server_id),
             ev.NeedTold: self.jobs.estimates.on_told,
             ev.BinaryProbed: self._on_binary,
             ev.StateSaved: self.saver.on_saved,
@@ -297,7 +298,7 @@ class Supervisor:
         self.counting.save()
         self._check_adopted()
 
-    def _on_requests_ended(self, event: ev.RequestsEnded) -> None:
+    def _on_requests_ended(self, event: traffic.RequestsEnded) -> None:
         self.lives.on_requests_ended(event)
         self.counting.on_ended(event)
         self.idling.after_request(event.server_id)
@@ -305,9 +306,6 @@ class Supervisor:
     def _on_slots_seen(self, event: ev.SlotsSeen) -> None:
         self.lives.on_slots_seen(event)
         self.idling.on_slots_seen(event)
-
-    def _on_servers_asked(self, event: ev.ServersAsked) -> None:
-        self.world.answer(event.request_id, views.servers(self.world))
 
     def _on_binary(self, event: ev.BinaryProbed) -> None:
         take_binary(self.world, event.binary)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from modeld.config.schema import Options
-from modeld.core.events import RequestsRouted, Selection
+from modeld.core.events import Selection
 from modeld.core.limits import facts
 from modeld.core.profiles import (
     PROFILES,
@@ -22,6 +22,7 @@ from modeld.core.profiles import (
     score,
 )
 from modeld.core.routing import AUTO, Ask, Decision
+from modeld.core.traffic import RequestsRouted
 from modeld.errors import UnknownModel
 from modeld.supervisor import choosing
 from modeld.supervisor.world import World
