@@ -2,9 +2,10 @@
 
 import asyncio
 
+from modeld.gateway.pool import Pool
 from modeld.gateway.upstream import AnswerHead
-from tests.support.gateway import run, until
-from tests.support.upstream import OK, OK_CLOSE, Answering, Asked, ask, serving
+from tests.support.gateway import run, short_directory, until
+from tests.support.upstream import OK, OK_CLOSE, Answering, Asked, Receiver, ask, serving
 
 
 def test_interim_answers_are_skipped() -> None:
@@ -63,6 +64,55 @@ def test_answer_that_nobody_asked_for_is_none_though_its_head_has_come_before() 
         async with serving() as (pool, server):
             server.script = script
             assert (await ask(pool, server.path)).body == b"{}"
+            await until(lambda: pool._lanes == {})
+
+    run(main)
+
+
+def test_answer_that_has_no_body_gets_none_whatever_its_length_says() -> None:
+    """What follows such a head would be taken for the next answer."""
+    answers = [
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
+    ]
+
+    async def main() -> None:
+        left = [*answers]
+
+        async def script(_: Asked, answering: Answering) -> None:
+            await answering.send(left.pop(0))
+
+        async with serving() as (pool, server):
+            server.script = script
+            for _ in answers:
+                assert (await ask(pool, server.path)).body == b""
+            assert pool.take(server.path) is None
+
+    run(main)
+
+
+def test_connection_is_not_used_again_when_a_request_was_answered_before_it_was_sent() -> None:
+    """The server would read the next one out of the middle of the first, a stranger's prompt."""
+
+    async def main() -> None:
+        done = asyncio.Event()
+
+        async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(OK)
+            await done.wait()
+            writer.close()
+
+        with short_directory() as directory:
+            path, pool, receiver = f"{directory}/s.sock", Pool(), Receiver()
+            server = await asyncio.start_unix_server(answer_early, path)
+            (await pool.connect(path)).send("/x", b"x" * 3_000_000, receiver)
+            await until(lambda: receiver.is_done)
+
+            assert receiver.body == b"{}"
+            assert pool.take(path) is None
+            done.set()
+            server.close()
             await until(lambda: pool._lanes == {})
 
     run(main)

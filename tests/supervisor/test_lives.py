@@ -134,7 +134,7 @@ async def test_server_that_moves_no_request_is_ended_as_a_death() -> None:
     await load(machine, "tool")
     server = machine.server("tool")
     machine.emit(RequestStarted(server_id=server.id))
-    for _ in range(13):
+    for _ in range(14):
         await machine.pass_time(10, step=10)
         for looked in machine.probe.looked:
             machine.emit(SlotsSeen(server_id=looked, mark=""))
@@ -143,6 +143,23 @@ async def test_server_that_moves_no_request_is_ended_as_a_death() -> None:
     assert machine.servers.stopped == [server.id]
     await machine.ends(server.id)
     assert "moved none of 1 requests" in failed(machine)[0]
+
+
+@asynchronous
+async def test_server_whose_first_bytes_come_at_the_last_moment_is_left_alone() -> None:
+    """The gateway tells of them with its beat, which may be a second later."""
+    machine = FakeMachine(Config(servers=Servers(stall_seconds=1)))
+    await machine.start("tool")
+    await load(machine, "tool")
+    server = machine.server("tool")
+    machine.emit(RequestStarted(server_id=server.id))
+    await machine.pass_time(1.9, step=0.1)
+    machine.emit(RequestMoved(server_id=server.id))
+    await machine.pass_time(1.9, step=0.1)
+
+    assert machine.servers.stopped == []
+    await machine.pass_time(1, step=0.1)
+    assert machine.servers.stopped == [server.id]
 
 
 @asynchronous

@@ -150,7 +150,7 @@ class Upstream(asyncio.Protocol):
         if self._is_complete:
             head = self._head
             if is_first and head is not None and head.length is not None:
-                self._pool.known.keep(data, (head, self._is_reusable))
+                self._keep(data, head)
             self._receiver_gets_all(is_reusable=self._is_reusable)
         elif self._pieces or (self._head is not None and not self._is_head_told):
             head = None if self._is_head_told else self._head
@@ -170,6 +170,10 @@ class Upstream(asyncio.Protocol):
         self._receiver_gets_all(is_reusable=is_reusable)
         return True
 
+    def _keep(self, data: bytes, head: AnswerHead) -> None:
+        if head.status not in _NO_BODY:  # there, its length says nothing
+            self._pool.known.keep(data, (head, self._is_reusable))
+
     def _take_pieces(self) -> bytes:
         pieces = self._pieces
         if len(pieces) == 1:
@@ -188,7 +192,9 @@ class Upstream(asyncio.Protocol):
             if receiver is not None:
                 receiver.answer_came(head, body, is_last=True)
         finally:
-            if is_reusable:
+            transport = self._transport
+            # what is unsent of a request that was answered early would begin the next one
+            if is_reusable and transport is not None and not transport.get_write_buffer_size():
                 self.resume()
                 self._pool.take_back(self)
             else:

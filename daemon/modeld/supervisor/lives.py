@@ -284,7 +284,7 @@ class Lives:
 
     def _look_for_stalls(self, now: float) -> None:
         world = self._world
-        patience = world.config.servers.stall_seconds
+        patience = world.config.servers.stall_seconds + TOLD_LATE_SECONDS
         for server_id, motion in tuple(world.motions.items()):
             server = world.servers.get(server_id)
             still = now - motion.moved_at
@@ -380,6 +380,8 @@ class Lives:
             self._saver.observe(after)
 
 
+TOLD_LATE_SECONDS = 1.0
+"""How late the gateway may tell that bytes of an answer came."""
 STALLED = "moved none of"
 STUCK = "made no progress"
 """How the reason begins when a server is stopped because it hangs: that is a death too."""
