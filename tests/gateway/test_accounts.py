@@ -88,13 +88,19 @@ ANSWERS = {
 }
 
 
+def closed(account: Account, failure: str, *, is_stream: bool) -> Figures:
+    """Return what a request cost that ends now."""
+    account.close(failure, is_stream=is_stream)
+    return account.figures()
+
+
 def close(answer: bytes, *cuts: int, is_stream: bool = False, failure: str = "") -> Figures:
     """Return the figures of an answer that came in these pieces."""
     account = Account("m", Clock())
     account.sent()
     for start, end in zip((0, *cuts), (*cuts, len(answer)), strict=True):
         account.took(answer[start:end])
-    return account.close(failure, is_stream=is_stream)
+    return closed(account, failure, is_stream=is_stream)
 
 
 def tokens(figures: Figures) -> tuple[int, int, int]:
@@ -183,7 +189,7 @@ def test_answer_of_another_server_is_not_mixed_with_the_first() -> None:
     account.sent()
     account.took(b"{}")
 
-    assert tokens(account.close("", is_stream=False)) == (0, 0, 0)
+    assert tokens(closed(account, "", is_stream=False)) == (0, 0, 0)
 
 
 def test_first_token_of_a_stream_is_its_first_byte() -> None:
@@ -212,7 +218,7 @@ def test_wait_for_a_load_is_a_miss_and_timed_however_it_ends() -> None:
         account = Account("m", Clock())
         with pytest.raises(OSError, match="no"):
             await account.waiting_for(fail())  # type: ignore[arg-type]
-        return account.close("load", is_stream=False)
+        return closed(account, "load", is_stream=False)
 
     figures = asyncio.run(main())
 
@@ -223,7 +229,7 @@ def test_request_that_no_server_was_asked_is_no_hit() -> None:
     """Refusals of a full house would raise the hit rate."""
     account = Account("m", Clock())
 
-    assert not account.close("busy", is_stream=False).was_ready
+    assert not closed(account, "busy", is_stream=False).was_ready
 
 
 def test_kept_bytes_are_bounded_however_long_an_answer_is() -> None:

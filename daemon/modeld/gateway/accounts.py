@@ -76,8 +76,11 @@ class Account:
     __slots__ = (
         "_began",
         "_clock",
+        "_ended",
+        "_failure",
         "_first",
         "_head",
+        "_is_stream",
         "_model_id",
         "_sent",
         "_tail",
@@ -95,6 +98,9 @@ class Account:
         self._first = 0.0
         self._head = b""
         self._tail: bytes | bytearray = b""
+        self._ended = self._began
+        self._failure = ""
+        self._is_stream = False
 
     @property
     def was_sent(self) -> bool:
@@ -132,11 +138,16 @@ class Account:
                 self._head = bytes(tail[:HEAD_BYTES])
             del tail[:-TAIL_BYTES]
 
-    def close(self, failure: str, *, is_stream: bool) -> Figures:
-        """Return what it cost.  `failure` is one of `core.usage.FAILURES`, or empty."""
-        now = self._clock.monotonic()
+    def close(self, failure: str, *, is_stream: bool) -> None:
+        """Note that it is over.  `failure` is one of `core.usage.FAILURES`, or empty."""
+        self._ended = self._clock.monotonic()
+        self._failure = failure
+        self._is_stream = is_stream
+
+    def figures(self) -> Figures:
+        """Return what it cost; after `close`, at any time: others wait for their answers."""
         usage = timings = None
-        if not failure and self._tail:
+        if not self._failure and self._tail:
             usage, timings = _read(self._head, self._tail)
         prompt = cached = generated = 0
         seconds = 0.0
@@ -147,21 +158,21 @@ class Account:
         if usage is not None:
             prompt, cached, generated = _tokens(usage)
         first = 0.0
-        if is_stream and self._first:
+        if self._is_stream and self._first:
             first = self._first - self._sent
         elif seconds:
-            first = max(0.0, now - self._sent - seconds)
+            first = max(0.0, self._ended - self._sent - seconds)
         return Figures(
             model_id=self._model_id,
             waited_seconds=self._waited,
             was_ready=self._was_ready and self._sent > 0,
             first_token_seconds=first,
-            seconds=now - self._began,
+            seconds=self._ended - self._began,
             prompt_tokens=prompt,
             cached_tokens=cached,
             generated_tokens=generated,
             generation_seconds=seconds,
-            failure=failure,
+            failure=self._failure,
         )
 
 

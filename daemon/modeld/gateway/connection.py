@@ -23,6 +23,8 @@ from modeld.gateway.table import Call, Followed, Relayed, Row, problem_of
 
 HIGH_WATER_BYTES = 256 * 1024
 """Of an answer in memory before its server has to wait."""
+SMALL_BODY_BYTES = 64 * 1024
+"""Up to here nobody asks for how much all others hold: a full house of these is little."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -145,7 +147,8 @@ class Connection(asyncio.Protocol):
 
     def _expect_body(self) -> None:
         self._wait(self._hall.limits.body_idle_seconds)
-        if not self._hall.has_room_for_bodies():
+        is_small = self._reader.body_bytes < SMALL_BODY_BYTES
+        if not is_small and not self._hall.has_room_for_bodies():
             raise Problem(503, "too many large requests", kind="server_error")
 
     # --- the answer ---------------------------------------------------------------------------

@@ -209,18 +209,18 @@ class Exchange:
 
     def _end(self, failure: str = "", status: int = 0, *, is_over: bool = True) -> None:
         """Report the end, or that the request goes elsewhere: then nothing is said of its model."""
-        figures = None
+        account = None
         if is_over and self._account is not None:
-            figures = self._account.close(failure, is_stream=self._wanted.is_stream)
-            self._account = None
+            account, self._account = self._account, None
+            account.close(failure, is_stream=self._wanted.is_stream)
             if self._relay.config.log_requests:
-                self._tell(figures, status)
+                self._tell(account.figures(), status)
         if self._server_id:
             keep = self._wanted.keep_alive_seconds if is_over else None
-            self._relay.reports.ended(self._server_id, keep, figures)
+            self._relay.reports.ended(self._server_id, keep, account)
             self._server_id = ""
-        elif figures is not None:
-            self._relay.reports.counted(figures)
+        elif account is not None:
+            self._relay.reports.counted(account.figures())
 
     def _tell(self, figures: Figures, status: int) -> None:
         """Have it logged: of its path the row's, since a client writes all the rest."""

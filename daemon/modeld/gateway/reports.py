@@ -9,6 +9,7 @@ request is.
 """
 
 import asyncio
+from typing import Protocol
 
 from modeld.core.routing import Decision
 from modeld.core.traffic import (
@@ -32,17 +33,24 @@ ROUTED_SECONDS = 10.0
 MAX_REMEMBERED_ROUTES = 256
 
 
+class Cost(Protocol):
+    """What a request cost that is over."""
+
+    def figures(self) -> Figures:
+        """Return it; it takes longer than the end of an answer should."""
+
+
 class _Late:
     """What is not told yet of one server."""
 
-    __slots__ = ("began", "ended", "figures", "keep_alive_seconds")
+    __slots__ = ("began", "costs", "ended", "keep_alive_seconds")
 
     def __init__(self) -> None:
         self.ended = 0
         self.began = 0
         """Of starts that took the place of an end."""
         self.keep_alive_seconds: float | None = None
-        self.figures: list[Figures] = []
+        self.costs: list[Cost] = []
 
 
 class Reports:
@@ -94,7 +102,7 @@ class Reports:
         self,
         server_id: str,
         keep_alive_seconds: float | None = None,
-        figures: Figures | None = None,
+        cost: Cost | None = None,
     ) -> None:
         """Tell, in a moment, that a request is over."""
         late = self._late.get(server_id)
@@ -103,8 +111,8 @@ class Reports:
         late.ended += 1
         if keep_alive_seconds is not None:
             late.keep_alive_seconds = keep_alive_seconds
-        if figures is not None:
-            late.figures.append(figures)
+        if cost is not None:
+            late.costs.append(cost)
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
@@ -157,7 +165,7 @@ class Reports:
                     ended=each.ended,
                     began=each.began,
                     keep_alive_seconds=each.keep_alive_seconds,
-                    figures=tuple(each.figures),
+                    figures=tuple(cost.figures() for cost in each.costs),
                 )
             )
 

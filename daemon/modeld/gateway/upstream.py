@@ -164,9 +164,11 @@ class Upstream(asyncio.Protocol):
         found = self._pool.known.find(data)
         if found is None:
             return False
-        (head, is_reusable), body = found
-        self._head = AnswerHead(head.status, head.content_type, len(body))
-        self._pieces.append(body)
+        (head, is_reusable), length, body_at = found
+        if len(data) != body_at + length:
+            return False
+        self._head = AnswerHead(head.status, head.content_type, length)
+        self._pieces.append(data[body_at:])
         self._receiver_gets_all(is_reusable=is_reusable)
         return True
 
