@@ -78,6 +78,31 @@ def test_start_that_takes_the_place_of_an_end_is_told_with_it() -> None:
     run(main)
 
 
+def test_loop_is_not_woken_by_starts_where_clients_ask_without_a_pause() -> None:
+    """Two thousand requests a second would wake it as often, for nothing new."""
+
+    async def main() -> None:
+        door = FakeDoor()
+        reports = Reports(door, SetClock())
+        for _ in range(2):
+            reports.started("a")
+        for _ in range(5):
+            for _ in range(2):
+                reports.ended("a")
+                reports.started("a")
+            reports.ended("a")
+            reports._tell()
+            assert door.in_flight() == {"a": 2}
+            reports.started("a")
+
+        assert sum(isinstance(event, RequestStarted) for event in door.events) == 2
+        reports.ended("a")
+        reports.ended("a")
+        await until(lambda: door.in_flight() == {})
+
+    run(main)
+
+
 def test_bytes_are_told_once_a_second_for_each_server() -> None:
     """The watchdog needs a sign of life from each, not a flood from one."""
     door = FakeDoor()

@@ -25,7 +25,7 @@ from modeld.supervisor.door import Door
 from modeld.supervisor.ports import Clock
 
 END_SECONDS = 0.02
-"""How late an end may be told."""
+"""How late an end is told, or twice that where others begin meanwhile."""
 MAX_REMEMBERED_SERVERS = 64
 """More than can run at once."""
 ROUTED_SECONDS = 10.0
@@ -113,9 +113,7 @@ class Reports:
             late.keep_alive_seconds = keep_alive_seconds
         if cost is not None:
             late.costs.append(cost)
-        if not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
+        self._arm()
 
     def routed(self, decision: Decision) -> None:
         """Tell how a model was chosen, now and then where that is done again and again."""
@@ -151,23 +149,44 @@ class Reports:
             )
         )
 
+    def _arm(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(END_SECONDS, self._tell)
+
     def _tell(self) -> None:
+        """
+        Tell of the ends, but keep those back whose places are likely to be taken in a moment.
+
+        Where starts took places since the last time, clients ask without a pause, and each start
+        without a free place would wake the loop.  The rest is told once no more starts come.
+        """
         self._is_due = False
-        self.flush()
+        late, self._late = self._late, {}
+        for server_id, each in late.items():
+            if 0 < each.began < each.ended:
+                self._late[server_id] = kept = _Late()
+                kept.ended = each.ended - each.began
+                each.ended = each.began
+                self._arm()
+            self._submit(server_id, each)
 
     def flush(self) -> None:
         """Tell of all ends now."""
         late, self._late = self._late, {}
         for server_id, each in late.items():
-            self._door.submit(
-                RequestsEnded(
-                    server_id=server_id,
-                    ended=each.ended,
-                    began=each.began,
-                    keep_alive_seconds=each.keep_alive_seconds,
-                    figures=tuple(cost.figures() for cost in each.costs),
-                )
+            self._submit(server_id, each)
+
+    def _submit(self, server_id: str, late: _Late) -> None:
+        self._door.submit(
+            RequestsEnded(
+                server_id=server_id,
+                ended=late.ended,
+                began=late.began,
+                keep_alive_seconds=late.keep_alive_seconds,
+                figures=tuple(cost.figures() for cost in late.costs),
             )
+        )
 
     def tell_moves(self) -> None:
         """Tell which servers moved bytes since the last time; called about once a second."""
