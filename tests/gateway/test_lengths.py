@@ -9,8 +9,8 @@ from modeld.gateway.lengths import fraction_of, may_be_too_long, refuse_far_over
 from modeld.gateway.table import Wanted
 from modeld.supervisor.guide import Prospect
 from tests.support.fake_door import FakeDoor
-from tests.support.gateway import House, Reply, run, running, short_directory
-from tests.support.upstream import Answering, Asked, Script, ScriptedServer
+from tests.support.gateway import House, Reply, run, running
+from tests.support.upstream import Answering, Asked, Script, ready
 
 CHAT = "/v1/chat/completions"
 CONTEXT = 100
@@ -104,27 +104,21 @@ def test_a_long_request_is_counted_by_its_server(
     """Refused in the dialect's own words, warned of from 0.9 on, and sent otherwise."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
-            async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = _counting(tokens)
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                reply = await _post(house, path, {"model": "tiny", **body})
+        async with ready(script=_counting(tokens), context_tokens=CONTEXT) as (house, server):
+            reply = await _post(house, path, {"model": "tiny", **body})
 
-                assert server.asked[0].head.split()[1] == counter
-                if tokens >= CONTEXT:
-                    assert reply.status == 400
-                    assert b"prompt is too long: 100 tokens" in reply.body
-                    assert len(server.asked) == 1
-                else:
-                    assert reply.status == 200, reply
-                    expected = {95: "0.95"}.get(tokens)
-                    assert reply.headers.get("x-modeld-context") == expected
-                    assert len(server.asked) == 2
-                    assert server.connections == 1, "the same connection is used again"
-            assert door.started() == door.ended() == 1
+            assert server.asked[0].head.split()[1] == counter
+            if tokens >= CONTEXT:
+                assert reply.status == 400
+                assert b"prompt is too long: 100 tokens" in reply.body
+                assert len(server.asked) == 1
+            else:
+                assert reply.status == 200, reply
+                expected = {95: "0.95"}.get(tokens)
+                assert reply.headers.get("x-modeld-context") == expected
+                assert len(server.asked) == 2
+                assert server.connections == 1, "the same connection is used again"
+        assert house.door.started() == house.door.ended() == 1
 
     run(main)
 
@@ -133,19 +127,13 @@ def test_the_code_is_what_clients_of_openai_look_for() -> None:
     """They shorten their history, and try again."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
-            async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = _counting(CONTEXT)
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
-                error = json.loads(reply.body)["error"]
+        async with ready(script=_counting(CONTEXT), context_tokens=CONTEXT) as (house, _):
+            reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
+            error = json.loads(reply.body)["error"]
 
-                assert error["code"] == "context_length_exceeded"
-                assert error["type"] == "invalid_request_error"
-                assert "maximum context length is 100 tokens" in error["message"]
+            assert error["code"] == "context_length_exceeded"
+            assert error["type"] == "invalid_request_error"
+            assert "maximum context length is 100 tokens" in error["message"]
 
     run(main)
 
@@ -155,15 +143,10 @@ def test_a_short_request_is_not_counted(body: dict[str, object]) -> None:
     """It costs nothing."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
-            async with ScriptedServer(socket) as server, running(door) as house:
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                await _post(house, CHAT, {**body, "model": "tiny"})
+        async with ready(context_tokens=CONTEXT) as (house, server):
+            await _post(house, CHAT, {**body, "model": "tiny"})
 
-                assert len(server.asked) == 1
+            assert len(server.asked) == 1
 
     run(main)
 
@@ -172,20 +155,13 @@ def test_a_long_request_passes_where_that_is_configured() -> None:
     """The server refuses it in its own words, or shifts its context."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
-            async with (
-                ScriptedServer(socket) as server,
-                running(door, on_overlong="pass") as house,
-            ):
-                server.script = _counting(CONTEXT)
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                messages = [{"role": "user", "content": "word " * 1000}]
-                reply = await _post(house, CHAT, {"model": "tiny", "messages": messages})
+        script = _counting(CONTEXT)
+        passing = ready(script=script, context_tokens=CONTEXT, on_overlong="pass")
+        async with passing as (house, server):
+            messages = [{"role": "user", "content": "word " * 1000}]
+            reply = await _post(house, CHAT, {"model": "tiny", "messages": messages})
 
-                assert (reply.status, len(server.asked)) == (200, 1)
+            assert (reply.status, len(server.asked)) == (200, 1)
 
     run(main)
 
@@ -194,21 +170,14 @@ def test_a_server_that_does_not_count_gets_the_request() -> None:
     """Older builds have no such path: then the server judges."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
+        async def script(asked: Asked, answering: Answering) -> None:
+            is_count = asked.head.split()[1].endswith(b"tokens")
+            await answering.json(status=b"404 Not Found" if is_count else b"200 OK")
 
-            async def script(asked: Asked, answering: Answering) -> None:
-                is_count = asked.head.split()[1].endswith(b"tokens")
-                await answering.json(status=b"404 Not Found" if is_count else b"200 OK")
+        async with ready(script=script, context_tokens=CONTEXT) as (house, server):
+            reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
 
-            async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = script
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
-
-                assert (reply.status, len(server.asked)) == (200, 2)
+            assert (reply.status, len(server.asked)) == (200, 2)
 
     run(main)
 
@@ -217,20 +186,13 @@ def test_a_server_that_dies_while_it_counts_is_told_of() -> None:
     """As one that dies before its first byte."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
+        async def script(asked: Asked, answering: Answering) -> None:
+            answering.die()
 
-            async def script(asked: Asked, answering: Answering) -> None:
-                answering.die()
+        async with ready(script=script, context_tokens=CONTEXT) as (house, _):
+            reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
 
-            async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = script
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                reply = await _post(house, CHAT, {"model": "tiny", "messages": LONG})
-
-                assert reply.status == 502
+            assert reply.status == 502
 
     run(main)
 
@@ -239,10 +201,7 @@ def test_a_request_that_is_sent_again_is_not_counted_again() -> None:
     """It is told of its context once; the first count holds."""
 
     async def main() -> None:
-        with short_directory() as directory:
-            socket = f"{directory}/s.sock"
-            door = FakeDoor()
-            door.add("tiny")
+        async with ready(context_tokens=CONTEXT) as (house, server):
             count = _counting(95)
 
             async def script(asked: Asked, answering: Answering) -> None:
@@ -251,22 +210,20 @@ def test_a_request_that_is_sent_again_is_not_counted_again() -> None:
                 else:
                     await count(asked, answering)
 
-            async with ScriptedServer(socket) as server, running(door) as house:
-                server.script = script
-                door.serve("tiny", socket, context_tokens=CONTEXT)
-                raw = await house.connect()
-                body = json.dumps({"model": "tiny", "messages": LONG}).encode()
-                await raw.send(house.request(b"POST " + CHAT.encode(), body))
-                head = await raw.reader.readuntil(b"\r\n\r\n")
-                raw.close()
+            server.script = script
+            raw = await house.connect()
+            body = json.dumps({"model": "tiny", "messages": LONG}).encode()
+            await raw.send(house.request(b"POST " + CHAT.encode(), body))
+            head = await raw.reader.readuntil(b"\r\n\r\n")
+            raw.close()
 
-                assert head.startswith(b"HTTP/1.1 200")
-                assert head.count(b"X-Modeld-Context: 0.95") == 1
-                assert [asked.head.split()[1] for asked in server.asked] == [
-                    f"{CHAT}/input_tokens".encode(),
-                    CHAT.encode(),
-                    CHAT.encode(),
-                ]
+            assert head.startswith(b"HTTP/1.1 200")
+            assert head.count(b"X-Modeld-Context: 0.95") == 1
+            assert [asked.head.split()[1] for asked in server.asked] == [
+                f"{CHAT}/input_tokens".encode(),
+                CHAT.encode(),
+                CHAT.encode(),
+            ]
 
     run(main)
 

@@ -31,7 +31,7 @@ from modeld.supervisor.door import OnProgress
 from modeld.wire.codec import Progress
 from tests.support.fake_door import FakeDoor
 from tests.support.gateway import House, Raw, opened, run, running, short_directory, until
-from tests.support.upstream import Answering, Asked, ScriptedServer
+from tests.support.upstream import Answering, Asked, ScriptedServer, ready
 
 QUICK = Limits(grace_seconds=0.05, sweep_seconds=0.05)
 STREAM = b'{"model":"tiny","stream":true}'
@@ -42,23 +42,6 @@ def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reach the limits with few sockets."""
     monkeypatch.setattr(pool, "MAX_OPEN", 64)
     monkeypatch.setattr(pool, "MAX_IDLE", 8)
-
-
-@asynccontextmanager
-async def ready(
-    limits: Limits | None = None, **settings: object
-) -> AsyncIterator[tuple[House, ScriptedServer]]:
-    """Run a gateway with one model whose server is ready."""
-    with short_directory() as directory:
-        path = f"{directory}/s.sock"
-        door = FakeDoor()
-        door.add("tiny", "nick")
-        door.serve("tiny", path)
-        async with (
-            ScriptedServer(path) as server,
-            running(door, limits=limits, **settings) as house,
-        ):
-            yield house, server
 
 
 @asynccontextmanager

@@ -5,9 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, Self
 
+from modeld.gateway.guard import Limits
 from modeld.gateway.pool import Pool
 from modeld.gateway.upstream import AnswerHead
-from tests.support.gateway import short_directory, until
+from tests.support.fake_door import FakeDoor
+from tests.support.gateway import House, running, short_directory, until
 
 
 class Asked(NamedTuple):
@@ -165,3 +167,25 @@ async def serving() -> AsyncIterator[tuple[Pool, ScriptedServer]]:
             yield pool, server
             pool.close()
         await until(lambda: pool._lanes == {})
+
+
+@contextlib.asynccontextmanager
+async def ready(
+    limits: Limits | None = None,
+    *,
+    script: Script | None = None,
+    context_tokens: int = 0,
+    **settings: object,
+) -> AsyncIterator[tuple[House, ScriptedServer]]:
+    """Run a gateway with one model, `tiny`, whose server is ready; it answers by the script."""
+    with short_directory() as directory:
+        path = f"{directory}/s.sock"
+        door = FakeDoor()
+        door.add("tiny", "nick")
+        door.serve("tiny", path, context_tokens=context_tokens)
+        async with (
+            ScriptedServer(path) as server,
+            running(door, limits=limits, **settings) as house,
+        ):
+            server.script = script or server.script
+            yield house, server
