@@ -15,10 +15,9 @@ import asyncio
 import logging
 
 from modeld.core.entities import Model
-from modeld.core.usage import Figures
 from modeld.errors import Inactive, ServerFailed
 from modeld.gateway import lengths
-from modeld.gateway.accounts import Account, failure_of
+from modeld.gateway.books import Books
 from modeld.gateway.destination import Destination, decide
 from modeld.gateway.http import CHUNK, Answer, Problem, header_line
 from modeld.gateway.patience import Client, Patience
@@ -43,16 +42,13 @@ class Exchange:
         self._dialect = row.dialect
         self._call = call
         self._row = row
-        self._request_id = relay.request_ids.of(call.head.headers)
-        client.writer.common += b"X-Request-Id: %b\r\n" % self._request_id
+        request_id = relay.request_ids.of(call.head.headers)
+        client.writer.common += b"X-Request-Id: %b\r\n" % request_id
+        self._books = Books(relay, request_id, row.path)
         self._wanted = _NOTHING
         self._model: Model | None = None
         self._headers = b""
         """What the client is told of where its request goes."""
-        self._server_id = ""
-        """Set from RequestStarted to RequestsEnded."""
-        self._is_counted = False
-        """Among those that its model has in flight."""
         self._upstream: Upstream | None = None
         self._task: asyncio.Task[None] | None = None
         self._patience: Patience | None = None
@@ -65,8 +61,6 @@ class Exchange:
         """Its answer has begun, and the rest of it passes as it comes."""
         self._last_piece = b""
         self._moving = relay.reports.moving
-        self._account: Account | None = None
-        """Of a request that is to be answered by a model, from then on until its end."""
 
     def start(self) -> None:
         """Begin; everything else comes in callbacks."""
@@ -96,14 +90,9 @@ class Exchange:
         self._model, self._wanted, self._headers = model, wanted, destination.headers
         if destination.decision is not None:
             relay.reports.routed(destination.decision)
-        if wanted.is_look:
-            return
-        if relay.refuses_overlong:
+        if relay.refuses_overlong and not wanted.is_look:
             lengths.refuse_far_over(model.name, wanted, relay.context_of(model, wanted))
-        if wanted.instead is None:
-            self._account = Account(model.id, relay.clock)
-        relay.enter(model)
-        self._is_counted = True
+        self._books.open(model, wanted)
 
     def _go(self) -> None:
         """Send at once where that can be done; else begin the slow way."""
@@ -115,7 +104,7 @@ class Exchange:
             upstream = self._relay.pool.take(route.socket_path)
         if route is not None and upstream is not None:
             self._send(upstream)
-            self._begin(route)
+            self._books.begin(route)
         else:
             self._task = asyncio.get_running_loop().create_task(self._reach(model))
 
@@ -162,7 +151,7 @@ class Exchange:
 
     async def _do(self, instead: Instead, model: Model) -> None:
         if instead.is_load:
-            self._begin(self._relay.door.routes.ready(model.id) or await self._load(model))
+            self._books.begin(self._relay.door.routes.ready(model.id) or await self._load(model))
         else:
             self._wait_for(model)
             await self._relay.unload(model)
@@ -173,7 +162,8 @@ class Exchange:
             raise Inactive(f"{model.name} is not loaded", hint="POST /models/load loads it")
         patience = self._wait_for(model)
         load = self._relay.load(model, patience.note, context_tokens=self._wanted.context_tokens)
-        route = await (self._account.waiting_for(load) if self._account is not None else load)
+        account = self._books.account
+        route = await (account.waiting_for(load) if account is not None else load)
         patience.loaded()
         return route
 
@@ -186,12 +176,12 @@ class Exchange:
 
     async def _connect(self, route: Route) -> Upstream | None:
         """Return a new connection; None where the server is gone."""
-        self._begin(route)
+        self._books.begin(route)
         try:
             return await self._relay.pool.connect(route.socket_path)
         except OSError as error:
             _log.info("server=%s model=%s unreachable: %s", route.server_id, route.model_id, error)
-            self._end(is_over=False)
+            self._books.leave()
             return None
 
     def _stream_head(self) -> bytes:
@@ -201,39 +191,12 @@ class Exchange:
 
     # --- the way to the server and back -------------------------------------------------------
 
-    def _begin(self, route: Route) -> None:
-        if self._wanted.is_look:
-            return
-        self._server_id = route.server_id
-        self._relay.reports.started(route.server_id)
-
-    def _end(self, failure: str = "", status: int = 0, *, is_over: bool = True) -> None:
-        """Report the end, or that the request goes elsewhere: then nothing is said of its model."""
-        account = None
-        if is_over and self._account is not None:
-            account, self._account = self._account, None
-            account.close(failure, is_stream=self._wanted.is_stream)
-            if self._relay.config.log_requests:
-                self._tell(account.figures(), status)
-        if self._server_id:
-            keep = self._wanted.keep_alive_seconds if is_over else None
-            self._relay.reports.ended(self._server_id, keep, account)
-            self._server_id = ""
-        elif account is not None:
-            self._relay.reports.counted(account.figures())
-
-    def _tell(self, figures: Figures, status: int) -> None:
-        """Have it logged: of its path the row's, since a client writes all the rest."""
-        if not status and self._client.writer.is_started:
-            status = self._head.status if self._head is not None else 200
-        self._relay.reports.served(self._request_id, self._row.path, status, figures)
-
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
         if self._wanted.translator is not None:
             self._translator = self._wanted.translator()
-        if self._account is not None:
-            self._account.sent()
+        if self._books.account is not None:
+            self._books.account.sent()
         wanted = self._wanted
         upstream.send(
             wanted.path, wanted.body, self, method=wanted.method, content_type=wanted.content_type
@@ -257,12 +220,13 @@ class Exchange:
             if (
                 self._is_plain and not is_last
             ):  # a token of a stream: nearly all that there is to do
-                if self._account is not None:
-                    self._account.took(body)
+                books = self._books
+                if books.account is not None:
+                    books.account.took(body)
                 is_chunked = self._client.writer.is_chunked
                 self._client.write(CHUNK % (len(body), body) if is_chunked else body)
                 self._last_piece = body
-                self._moving.add(self._server_id)
+                self._moving.add(books.server_id)
             else:
                 self._pass_on(head, body, is_last)
         except Exception:
@@ -272,8 +236,9 @@ class Exchange:
 
     def _pass_on(self, head: AnswerHead | None, body: bytes, is_last: bool) -> None:
         data = b""
-        if self._account is not None:
-            self._account.took(body)
+        books = self._books
+        if books.account is not None:
+            books.account.took(body)
         if head is not None:
             if self._patience is not None:
                 self._patience.stop()
@@ -290,10 +255,10 @@ class Exchange:
         data += writer.body(body)
         self._client.write(data + writer.end() if is_last else data)
         # the client has its bytes: only now the rest
-        self._moving.add(self._server_id)
+        self._moving.add(books.server_id)
         self._last_piece = body or self._last_piece
         if is_last:
-            self._settle(self._failure(self._head.status if self._head is not None else 200))
+            self._settle(books.failure(self._head.status if self._head is not None else 200))
             self._client.finish()
 
     def _take_head(self, head: AnswerHead) -> bytes:
@@ -316,7 +281,7 @@ class Exchange:
         return writer.start(head.status, head.content_type, head.length, headers)
 
     def _collect(self, collected: Collected, body: bytes, is_last: bool) -> None:
-        self._moving.add(self._server_id)
+        self._moving.add(self._books.server_id)
         try:
             collected.take(body)
             if is_last:
@@ -341,7 +306,7 @@ class Exchange:
     def answer_failed(self, may_resend: bool) -> None:
         """Tell the client what can be told, or ask the server again where nothing was begun."""
         self._upstream = None
-        self._end(is_over=False)
+        self._books.leave()
         if may_resend and not self._is_resent and self._model is not None:
             self._is_resent = True
             self._task = asyncio.get_running_loop().create_task(self._reach(self._model))
@@ -361,7 +326,7 @@ class Exchange:
 
     def _fail(self, problem: Problem) -> None:
         """Answer with an error, inside the stream where one has begun."""
-        self._settle(self._failure(problem.status), problem.status)
+        self._settle(self._books.failure(problem.status), problem.status)
         writer = self._client.writer
         if writer.is_started:
             last = self._last_piece
@@ -384,14 +349,9 @@ class Exchange:
             self._upstream.abort()
             self._upstream = None
 
-    def _failure(self, status: int) -> str:
-        """Return how a request with this status failed, or nothing."""
-        return failure_of(status, was_sent=self._account is not None and self._account.was_sent)
-
     def _settle(self, failure: str = "", status: int = 0) -> None:
         if self._patience is not None:
             self._patience.stop()
-        self._end(failure, status)
-        if self._is_counted and self._model is not None:
-            self._is_counted = False
-            self._relay.exit(self._model)
+        if not status and self._client.writer.is_started:
+            status = self._head.status if self._head is not None else 200
+        self._books.close(failure, status)
