@@ -248,8 +248,8 @@ strip = 3
     string = "expected a string without control characters, at most 4096 letters"
 
     assert _mistakes(text) == [
-        f"/etc/1.toml:6: routing.rules[2].pattern = 3: {string}",
         f"/etc/1.toml:5: routing.rules[2].model is missing: {string}",
+        f"/etc/1.toml:6: routing.rules[2].pattern = 3: {string}",
         f"/etc/1.toml:8: routing.overrides.fast = 1: {string}",
         '/etc/1.toml:10: models.entries."a.b".variants.hot.strip = 3: expected a list of strings',
     ]
