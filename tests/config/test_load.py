@@ -487,7 +487,10 @@ def test_time_to_stay_that_is_none_is_refused(text: str) -> None:
 
 def test_headroom_that_leaves_nothing_of_a_gpu_is_refused() -> None:
     """The built-in headroom counts too."""
-    assert "nothing of memory.vram_limit_gb" in _mistakes("[memory]\nvram_limit_gb = 0.5\n")[0]
+    assert _mistakes("[memory]\nvram_limit_gb = 0.5\n") == [
+        "/etc/1.toml:2: memory.vram_limit_gb = 0.5: memory.vram_headroom_mb = 512 would leave "
+        "nothing of it"
+    ]
 
 
 def test_headroom_that_leaves_nothing_is_refused() -> None:
@@ -495,7 +498,7 @@ def test_headroom_that_leaves_nothing_is_refused() -> None:
     mistakes = _mistakes("[memory]\nlimit_gb = 1\nheadroom_mb = 1024\n")
 
     assert mistakes == [
-        "/etc/1.toml:3: memory.headroom_mb = 1024: nothing of memory.limit_gb would be left"
+        "/etc/1.toml:2: memory.limit_gb = 1: memory.headroom_mb = 1024 would leave nothing of it"
     ]
 
 

@@ -75,9 +75,10 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
         ("vram_", memory.vram_limit_gb, memory.vram_headroom_mb),
     ):
         if limit_gb is not None and headroom_mb >= limit_gb * MEBIBYTES_IN_GIBIBYTE:
+            # the limit is what somebody wrote; the headroom may be as it is built in
             yield Mistake(
-                f"memory.{kind}headroom_mb",
-                f"{headroom_mb}: nothing of memory.{kind}limit_gb would be left",
+                f"memory.{kind}limit_gb",
+                f"{limit_gb:g}: memory.{kind}headroom_mb = {headroom_mb} would leave nothing of it",
             )
     yield from _routing(config.routing)
     for name, entry in config.models.entries.items():
