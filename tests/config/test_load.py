@@ -675,3 +675,24 @@ def test_variant_may_have_a_tag() -> None:
     loaded = _load('[models.entries.tiny.variants."tiny:cold".set]\nseed = 1\n')
 
     assert loaded.config.models.entries["tiny"].variants["tiny:cold"].set.seed == 1
+
+
+def test_profile_where_a_model_is_named_is_refused() -> None:
+    """A profile chooses by these keys: one that leads back to it would choose for ever."""
+    text = """\
+models.default = "profile:fast"
+[routing]
+rules = [{ pattern = "x", model = "profile:code" }]
+roles.fast = "profile:fast"
+overrides.general = "profile:fast"
+overrides.fast = "profile:general"
+"""
+    expected = "expected the name of a model, and no profile"
+
+    assert _mistakes(text) == [
+        f'/etc/1.toml:1: models.default = "profile:fast": {expected}',
+        f'/etc/1.toml:3: routing.rules[1].model = "profile:code": {expected}',
+        f'/etc/1.toml:4: routing.roles.fast = "profile:fast": {expected}',
+        f'/etc/1.toml:5: routing.overrides.general = "profile:fast": {expected}',
+        f'/etc/1.toml:6: routing.overrides.fast = "profile:general": {expected}',
+    ]
