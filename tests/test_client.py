@@ -96,6 +96,20 @@ def test_load_that_is_refused_is_false_with_a_reason(
     assert lines == [f"Cannot load big: {TOO_LARGE.message}"]
 
 
+def test_name_that_can_be_none_is_a_reason_and_no_exception(
+    manager: ModelManager,
+    daemon: FakeDaemon,  # noqa: F811
+) -> None:
+    """S4-04: what a user left empty is a model that is not there."""
+    refusal = Failure(code="usage", message="no model is named")
+    daemon.on(Load, refusal).on(CanLoad, refusal).on(Unload, refusal)
+
+    assert manager.can_load_model("") == (False, "no model is named")
+    assert not manager.load_model("")
+    assert not manager.unload_model("")
+    assert manager.reason == "no model is named"
+
+
 @pytest.mark.parametrize("code", ["internal", "protocol", "a code of tomorrow"])
 def test_what_says_nothing_about_the_model_is_an_exception(
     manager: ModelManager,

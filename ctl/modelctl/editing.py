@@ -7,6 +7,7 @@ What the copy means is not looked at; whoever asked for it decides whether it is
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -76,10 +77,18 @@ class Editing:
             raise Refused(
                 f"{self._editor[0]} can't be started: {error.strerror}", hint="set EDITOR"
             ) from error
-        if done.returncode:
-            raise Refused(f"{self._editor[0]} ended with {done.returncode}; nothing was changed")
-        edited = self._copy.read_bytes().decode("utf-8", errors="replace")
+        try:
+            edited = self._copy.read_bytes().decode("utf-8", errors="replace")
+        except OSError as error:
+            raise Refused(
+                f"{self._editor[0]} left no file: {error.strerror}; nothing was changed"
+            ) from error
         self.is_edited = edited != (text or NEW)
+        if done.returncode:
+            how = f"ended with {done.returncode}"
+            if done.returncode < 0:
+                how = f"was ended by {signal.Signals(-done.returncode).name}"
+            raise Refused(f"{self._editor[0]} {how}; nothing was changed")
         return edited if self.is_edited else text
 
     def keep(self) -> str:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with take_lock(settings.runtime):
             return uvloop.run(_serve(settings, loaded))
     except ModeldError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        below = "\n       "  # further mistakes stand below the first, as modelctl has them
+        print(f"error: {error.message.replace(chr(10), below)}", file=sys.stderr)
         if error.hint:
             print(f"hint:  {error.hint}", file=sys.stderr)
         if isinstance(error, ConfigInvalid):
@@ -128,7 +129,10 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
             home=home,
             explicit=options.config,
             overrides=tuple(options.set),
-            look_beside=lambda config: _look_beside(config, home),
+            look_beside=(
+                lambda config: _look_at(read_keys, config.gateway.key_file, home),
+                lambda config: _look_at(read_limits, config.models.limits_file, home),
+            ),
         ),
         environment=dict(environment),
         home=home,
@@ -140,16 +144,16 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     )
 
 
-def _look_beside(config: Config, home: str) -> None:
+def _look_at(read: Callable[[str], object], name: str, home: str) -> None:
     """
-    Look at the files that a configuration names.
+    Read a file that a configuration names, if it names one.
 
     Raises:
-        ConfigInvalid: One has mistakes.
+        ConfigInvalid: It has mistakes.
     """
-    if config.gateway.key_file:
-        read_keys(expand(config.gateway.key_file, home))
-    read_limits(expand(config.models.limits_file, home))
+    path = expand(name, home)
+    if Path(path).is_absolute():  # any other is a mistake of the configuration's own
+        read(path)
 
 
 def read_config(settings: Settings) -> Loaded:

@@ -53,6 +53,7 @@ REFUSALS = frozenset(
         ErrorCode.BUSY,
         ErrorCode.CANCELLED,
         ErrorCode.INACTIVE,
+        ErrorCode.USAGE,  # all that a caller says is a name: one that can be no name
     }
 )
 """What is an answer about the model, and so False; all else is an exception."""

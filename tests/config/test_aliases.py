@@ -82,3 +82,27 @@ def test_empty_one_says_nothing(name: str) -> None:
 def test_variables_of_llama_cpp_are_not_read() -> None:
     """S2-20: LLAMA_SECTION_KEY can't be told from llama.cpp's own."""
     assert _load(LLAMA_SERVER_HOST="0.0.0.0", LLAMA_GATEWAY_LISTEN="x").origins == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MODELD_LOAD_REPLACE", "MODELD_LOAD__REPLACE"),
+        ("MODELD_KEEP_ALIVE_ENABLED", "MODELD_KEEP_ALIVE__ENABLED"),
+        ("MODELD_ROUTING_ROLES_FAST", "MODELD_ROUTING__ROLES_FAST"),
+    ],
+)
+def test_variable_with_one_underscore_too_few_is_told(name: str, meant: str) -> None:
+    """Else it sets nothing, and nobody learns why."""
+    loaded = _load(**{name: "false"})
+
+    assert loaded.origins == {}
+    assert loaded.notes == (
+        f"${name} is not used: two underscores stand for each dot, as in {meant}",
+    )
+
+
+@pytest.mark.parametrize("name", ["MODELD_SOCKET", "MODELD_CONFIG", "MODELD_LOADS_REPLACE"])
+def test_other_variables_of_ours_are_left_in_peace(name: str) -> None:
+    """They are no keys."""
+    assert _load(**{name: "x"}).notes == ()

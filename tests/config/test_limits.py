@@ -68,14 +68,14 @@ x = 1
         parse("/f", text)
 
     assert caught.value.message.splitlines() == [
-        "/f:10: unknown key 'other' (there is [[model]])",
         "/f:2: pattern = 5: expected a string without control characters, at most 256 letters",
         '/f:3: context_tokens = "many": expected a whole number from 1 to 100000000',
         "/f:4: unknown key 'tool' (did you mean 'tools'?)",
+        "/f:6: pattern is missing: which models is this about?",
         "/f:7: tools = 1: expected true or false",
         '/f:8: profiles = ["codes"]: expected a list of fast, general, code, creative, embed or '
         "moderate",
-        "/f:6: pattern is missing: which models is this about?",
+        "/f:10: unknown key 'other' (there is [[model]])",
     ]
 
 

@@ -248,8 +248,8 @@ strip = 3
     string = "expected a string without control characters, at most 4096 letters"
 
     assert _mistakes(text) == [
-        f"/etc/1.toml:6: routing.rules[2].pattern = 3: {string}",
         f"/etc/1.toml:5: routing.rules[2].model is missing: {string}",
+        f"/etc/1.toml:6: routing.rules[2].pattern = 3: {string}",
         f"/etc/1.toml:8: routing.overrides.fast = 1: {string}",
         '/etc/1.toml:10: models.entries."a.b".variants.hot.strip = 3: expected a list of strings',
     ]
@@ -487,7 +487,10 @@ def test_time_to_stay_that_is_none_is_refused(text: str) -> None:
 
 def test_headroom_that_leaves_nothing_of_a_gpu_is_refused() -> None:
     """The built-in headroom counts too."""
-    assert "nothing of memory.vram_limit_gb" in _mistakes("[memory]\nvram_limit_gb = 0.5\n")[0]
+    assert _mistakes("[memory]\nvram_limit_gb = 0.5\n") == [
+        "/etc/1.toml:2: memory.vram_limit_gb = 0.5: memory.vram_headroom_mb = 512 would leave "
+        "nothing of it"
+    ]
 
 
 def test_headroom_that_leaves_nothing_is_refused() -> None:
@@ -495,7 +498,7 @@ def test_headroom_that_leaves_nothing_is_refused() -> None:
     mistakes = _mistakes("[memory]\nlimit_gb = 1\nheadroom_mb = 1024\n")
 
     assert mistakes == [
-        "/etc/1.toml:3: memory.headroom_mb = 1024: nothing of memory.limit_gb would be left"
+        "/etc/1.toml:2: memory.limit_gb = 1: memory.headroom_mb = 1024 would leave nothing of it"
     ]
 
 
@@ -672,3 +675,24 @@ def test_variant_may_have_a_tag() -> None:
     loaded = _load('[models.entries.tiny.variants."tiny:cold".set]\nseed = 1\n')
 
     assert loaded.config.models.entries["tiny"].variants["tiny:cold"].set.seed == 1
+
+
+def test_profile_where_a_model_is_named_is_refused() -> None:
+    """A profile chooses by these keys: one that leads back to it would choose for ever."""
+    text = """\
+models.default = "profile:fast"
+[routing]
+rules = [{ pattern = "x", model = "profile:code" }]
+roles.fast = "profile:fast"
+overrides.general = "profile:fast"
+overrides.fast = "profile:general"
+"""
+    expected = "expected the name of a model, and no profile"
+
+    assert _mistakes(text) == [
+        f'/etc/1.toml:1: models.default = "profile:fast": {expected}',
+        f'/etc/1.toml:3: routing.rules[1].model = "profile:code": {expected}',
+        f'/etc/1.toml:4: routing.roles.fast = "profile:fast": {expected}',
+        f'/etc/1.toml:5: routing.overrides.general = "profile:fast": {expected}',
+        f'/etc/1.toml:6: routing.overrides.fast = "profile:general": {expected}',
+    ]

@@ -70,6 +70,8 @@ def test_word_becomes_what_the_key_holds(key: str, word: str, value: object) -> 
     ("key", "word", "told"),
     [
         ("gateway.max_body_mb", "0", "expected a whole number from 1 to 1024"),
+        ("memory.limit_gb", "0", "memory.limit_gb = 0: expected a number above 0"),
+        ("load.replace", "maybe", 'load.replace = "maybe": expected true or false'),
         ("routing.options.fast.temperature", "3", "Temperature must be between 0.0 and 2.0."),
         ("routing.rules", "x", "expected a list of tables"),
         ("routing.rules", "[{}]", "is missing"),

@@ -145,6 +145,14 @@ def test_decide_takes_a_role_for_a_name(role: str) -> None:
     assert (decision.model_id, decision.route) == (ROLES[role], f"role:{role}")
 
 
+def test_decide_does_not_advise_a_default_model_where_capabilities_decide() -> None:
+    """With them it is not even looked at, so setting it would cure nothing."""
+    with pytest.raises(UnknownModel, match="with vision") as caught:
+        router(PRIMARY).decide(Ask(capabilities=frozenset({"vision"})))
+
+    assert caught.value.hint == "modelctl route --explain tells what each model lacks"
+
+
 def test_decide_says_that_a_role_is_nobodys() -> None:
     """Instead of an answer by any model."""
     with pytest.raises(UnknownModel, match="nobody's") as caught:

@@ -130,8 +130,11 @@ def test_decide_chooses_no_model_for_what_has_no_task() -> None:
     assert caught.value.status == 400
     assert "models.default" in caught.value.message
 
-    door = _door(default="big")
-    assert _route(door, replace(_wanted(""), task=None)) == ("big", "explicit")
+    assert "missing" not in caught.value.message  # a name is there, and it is `auto`
+
+    for default, model in (("big", "big"), ("code", "coder")):
+        door = _door(default=default)
+        assert _route(door, replace(_wanted(""), task=None)) == (model, "explicit")
 
 
 def test_decide_says_why_nothing_can_be_chosen() -> None:

@@ -105,10 +105,31 @@ def test_files_that_are_named_in_it_are_looked_at_too(home: Path) -> None:
         if config.gateway.max_body_mb == 7:
             raise ConfigInvalid("the file of keys")
 
-    files = ConfigFiles({}, home=str(home), look_beside=refuse)
+    files = ConfigFiles({}, home=str(home), look_beside=(refuse,))
     files.read()
     with pytest.raises(ConfigInvalid, match="the file of keys"):
         files.check(str(_main(home)), "gateway.max_body_mb = 7\n")
+
+
+def test_mistakes_in_files_that_are_named_are_told_with_those_of_the_naming_one(home: Path) -> None:
+    """Told one file after the other, they would take as many reloads."""
+
+    def keys(_: Config) -> None:
+        raise ConfigInvalid("/k: no key", hint="make one")
+
+    def limits(_: Config) -> None:
+        raise ConfigInvalid("/l:2: no number\n/l:1: no word")
+
+    both = ConfigFiles({}, home=str(home), look_beside=(keys, limits))
+    with pytest.raises(ConfigInvalid) as caught:
+        both.check(str(_main(home)), "gateway.max_body_mb = 0\n")
+    first, *others = caught.value.message.splitlines()
+    assert first.startswith(f"{_main(home)}:1: gateway.max_body_mb = 0")
+    assert others == ["/k: no key", "/l:1: no word", "/l:2: no number"]
+
+    with pytest.raises(ConfigInvalid) as caught:
+        ConfigFiles({}, home=str(home), look_beside=(keys,)).read()
+    assert caught.value.hint == "make one"
 
 
 def test_schema_has_its_source() -> None:

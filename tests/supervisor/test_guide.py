@@ -3,7 +3,7 @@
 from modeld.config.schema import Config, Entry, Models, Options, Parameters, Roles, Routing, Rule
 from modeld.core.limits import Row
 from modeld.core.routing import Ask
-from modeld.supervisor.guide import Guide, Prospect, guide, outlook
+from modeld.supervisor.guide import Guide, Prospect, default_model, guide, outlook
 from tests.support.routing import model
 
 LLAMA = model("llama3.1-8b", context_tokens=131_072, has_chat_template=True)
@@ -77,3 +77,12 @@ def test_defaults_of_a_model_come_before_those_of_a_profile() -> None:
     assert found.context_wish(LLAMA.id, "code") == 2048
     assert found.context_wish(PHI.id, "code") == 512
     assert found.context_wish(PHI.id, "") == 0
+
+
+def test_default_model_that_is_a_role_is_whose_the_role_is() -> None:
+    """Embeddings know nothing of roles; where a model has that name, it is meant, as everywhere."""
+    config = Config(models=Models(default="fast"), routing=Routing(roles=Roles(fast="nick")))
+
+    assert default_model(config, INDEX) == "nick"
+    assert default_model(config, {**INDEX, "fast": ("phi3-mini",)}) == "fast"
+    assert default_model(Config(models=Models(default="fast")), INDEX) == "fast"

@@ -205,11 +205,17 @@ async def test_a_reload_warns_of_a_budget_that_the_machine_does_not_have() -> No
 
     enough = await reload(machine, Config(memory=Memory(limit_gb=16)))
     more = await reload(machine, Config(memory=Memory(limit_gb=17)))
+    nothing = await reload(machine, Config(memory=Memory(headroom_mb=16 * 1024)))
+    little = await reload(machine, Config(memory=Memory(headroom_mb=16 * 1024 - 1)))
 
     assert enough.warnings == ()  # type: ignore[attr-defined]
     assert more.warnings == (  # type: ignore[attr-defined]
         "memory.limit_gb: 17 GB is more than the machine's 16.0",
     )
+    assert nothing.warnings == (  # type: ignore[attr-defined]
+        "memory.headroom_mb: 16384 leaves nothing of the machine's 16.0 GB: no model fits",
+    )
+    assert little.warnings == ()  # type: ignore[attr-defined]
 
 
 @asynchronous
@@ -241,6 +247,16 @@ async def test_suits_tells_what_is_known_and_what_lacks() -> None:
     assert [each.suits for each in reply.profiles] == [False] * 4
     assert reply.profiles[0].lacks == ("context 2048 < 4096 tokens",)
     assert len(suits(machine.world, named("phi-2"), "fast", ("vision",)).profiles) == 1
+
+
+@asynchronous
+async def test_suits_tells_the_most_output_that_the_users_table_has() -> None:
+    """S1-19: a key that may be written and is never seen again is worse than none."""
+    machine = FakeMachine()
+    machine.world.limits = (Row(pattern="*", max_output_tokens=2048),)
+    await machine.start("phi-2")
+
+    assert suits(machine.world, named("phi-2"), "", ()).max_output_tokens == 2048
 
 
 @asynchronous

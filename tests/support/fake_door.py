@@ -13,7 +13,7 @@ from modeld.core.events import Event, LoadAsked, NamesAsked, ServersAsked, Unloa
 from modeld.core.traffic import RequestMoved, RequestsEnded, RequestStarted
 from modeld.errors import UnknownName
 from modeld.supervisor.door import OnProgress, Route, Routes
-from modeld.supervisor.guide import Prospect, guide, outlook
+from modeld.supervisor.guide import Prospect, default_model, guide, outlook
 from modeld.wire.load import Loaded, Unloaded, Verdict
 from modeld.wire.models import ServerRow, Servers
 from modeld.wire.names import Named
@@ -112,7 +112,7 @@ class FakeDoor:
         ]
         self.routes = replace(
             self.routes,
-            default_model=config.models.default,
+            default_model=default_model(config, self.routes.index),
             guide=guide(config, known, self.routes.index),
         )
 

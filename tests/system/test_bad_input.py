@@ -326,6 +326,9 @@ def test_invalid_configuration_at_the_start_is_exit_78_with_every_mistake(
             assert f"{embedded_daemon.config}{place}" in done.stderr
         assert "did you mean 'max_concurrent_loaded'?" in done.stderr
         assert "hint:  see modeld.toml(5)" in done.stderr
+        first, *others, _ = done.stderr.splitlines()
+        assert first.startswith("error: ")
+        assert all(each.startswith("       /") for each in others)
 
 
 @pytest.mark.parametrize("text", ["a = [", "[storage\n", "storage.ssd_path = '\x00'"])

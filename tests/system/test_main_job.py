@@ -135,6 +135,11 @@ def test_names_pins_and_uses_survive_kill_9(embedded_daemon: Daemon) -> None:
     assert rows["alpha"]["pinned"]
     assert rows["beta"]["slots"] == ["tool"]
 
+    daemon.modelctl("unpin", "alpha")
+    daemon.kill()
+    daemon.start()
+    assert not any(row["pinned"] for row in daemon.json("list")["models"])
+
 
 def test_server_that_crashes_comes_back_and_says_why(daemon: Daemon) -> None:
     """A3, with a real process."""

@@ -115,7 +115,7 @@ def unset(session: Session) -> int:
             raise Usage(f"{key} does not stand in your file", hint=hint)
         return changed
 
-    return _change(session, questions, without, key=key)
+    return _change(session, questions, without, key=key, is_unset=True)
 
 
 def edit(session: Session) -> int:
@@ -179,7 +179,12 @@ def path(session: Session) -> int:
 
 
 def _change(
-    session: Session, questions: Questions, changed: Callable[[str], str], *, key: str = ""
+    session: Session,
+    questions: Questions,
+    changed: Callable[[str], str],
+    *,
+    key: str = "",
+    is_unset: bool = False,
 ) -> int:
     """Replace the user's file by a changed one that modeld finds valid, and apply it."""
     file = UserFile(questions.ask(AskConfig(files_only=True), ConfigReport).user_file)
@@ -202,7 +207,9 @@ def _change(
         )
         return 0
     _tell_changed(session, file, checked, reloaded)
-    if overruled_by:
+    if overruled_by and is_unset:
+        session.warn(f"{key} is not as it is built in: {overruled_by} sets it")
+    elif overruled_by:
         session.warn(f"{key} is set by {overruled_by} too, which wins over {file.path}")
     if not questions.is_daemon:
         session.say("modeld is not running; it reads this when it starts\n")

@@ -207,8 +207,11 @@ def unload(session: Session) -> int:
         selectors.append(Selector(nickname=options.nick))
     if options.slot:
         selectors.append(Selector(slot=options.slot))
-    if bool(selectors) + options.everything + options.idle != 1:
+    ways = bool(selectors) + options.everything + options.idle
+    if not ways:
         raise Usage("which models?", hint="modelctl unload MODEL..., or --all, or --idle")
+    if ways > 1:
+        raise Usage("MODEL, --all and --idle contradict each other", hint="give one of them")
     request = Unload(
         selectors=tuple(selectors),
         everything=options.everything,

@@ -66,9 +66,9 @@ def number(low: float, high: float) -> Reader:
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Unfit(f"expected a number from {low:g} to {high:g}")
+            raise Unfit(f"expected a number from {low:.12g} to {high:.12g}")
         if not low <= value <= high:
-            raise Unfit(f"expected a number from {low:g} to {high:g}")
+            raise Unfit(f"expected a number from {low:.12g} to {high:.12g}")
         return float(value)
 
     return read

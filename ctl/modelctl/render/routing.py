@@ -48,10 +48,12 @@ def suits_text(reply: Suits, screen: Screen) -> str:
         for each in reply.profiles
     ]
     can = [name for name in ("tools", "vision", "streaming", "reasoning") if getattr(reply, name)]
+    most = reply.max_output_tokens
     facts = [
         ("model", reply.model),
         ("family", reply.family or "unknown"),
         ("context", f"{reply.context_tokens} tokens, from its {reply.context_source}"),
+        ("output", f"at most {most} tokens" if most else "as the context allows"),
         ("can", ", ".join(can) or "nothing"),
         ("known as", reply.pattern or "no row of a table"),
     ]

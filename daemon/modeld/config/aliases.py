@@ -10,8 +10,11 @@ wonder.  Variables that begin with `LLAMA_` are llama.cpp's own and never read: 
 from collections.abc import Iterator, Mapping
 from typing import get_args
 
-from modeld.config.schema import Profile
+import msgspec
 
+from modeld.config.schema import Config, Profile
+
+_PREFIX = "MODELD_"
 _PROFILES: tuple[str, ...] = get_args(Profile)
 _OPTIONS = {
     "OLLM_TEMPERATURE": "temperature",
@@ -40,5 +43,20 @@ def aliases(environment: Mapping[str, str]) -> Iterator[tuple[str, tuple[tuple[s
 
 def notes(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return a sentence for each variable that somebody set and that sets nothing."""
-    found = ((name, why) for name, why in UNUSED.items() if environment.get(name))
+    found = [(name, why) for name, why in UNUSED.items() if environment.get(name)]
+    found += [(name, why) for name in sorted(environment) if (why := _mistyped(name))]
     return tuple(f"${name} is not used: {why}" for name, why in found)
+
+
+def _mistyped(name: str) -> str:
+    """Return why a variable that looks like one of a key's is none; empty where it doesn't."""
+    words = name.removeprefix(_PREFIX).lower()
+    if not name.startswith(_PREFIX) or "__" in name:
+        return ""
+    for section in msgspec.structs.fields(Config):
+        rest = words.removeprefix(f"{section.name}_")
+        keys = section.type.__struct_fields__
+        if rest != words and any(rest == key or rest.startswith(f"{key}_") for key in keys):
+            meant = f"{_PREFIX}{section.name}__{rest}".upper()
+            return f"two underscores stand for each dot, as in {meant}"
+    return ""

@@ -75,11 +75,13 @@ def mistakes(config: Config, home: str) -> Iterator[Mistake]:
         ("vram_", memory.vram_limit_gb, memory.vram_headroom_mb),
     ):
         if limit_gb is not None and headroom_mb >= limit_gb * MEBIBYTES_IN_GIBIBYTE:
+            # the limit is what somebody wrote; the headroom may be as it is built in
             yield Mistake(
-                f"memory.{kind}headroom_mb",
-                f"{headroom_mb}: nothing of memory.{kind}limit_gb would be left",
+                f"memory.{kind}limit_gb",
+                f"{limit_gb:g}: memory.{kind}headroom_mb = {headroom_mb} would leave nothing of it",
             )
     yield from _routing(config.routing)
+    yield from _choices(config)
     for name, entry in config.models.entries.items():
         yield from _stay(name, entry)
         yield from _rewrites(name, entry)
@@ -104,6 +106,21 @@ def _routing(routing: Routing) -> Iterator[Mistake]:
                 what = f"there is no such profile: there are {', '.join(PROFILES)}"
                 yield Mistake(dotted(("routing", table, key)), what, has_value=False)
     yield from rule_mistakes([(rule.pattern, rule.model) for rule in routing.rules])
+
+
+def _choices(config: Config) -> Iterator[Mistake]:
+    """Yield what is to name a model and asks for a choice instead, which would never end."""
+    routing = config.routing
+    named = {"models.default": config.models.default}
+    for role in routing.roles.__struct_fields__:
+        named[f"routing.roles.{role}"] = getattr(routing.roles, role)
+    for profile, model in routing.overrides.items():
+        named[dotted(("routing", "overrides", profile))] = model
+    for number, rule in enumerate(routing.rules, 1):
+        named[dotted(("routing", "rules", number, "model"))] = rule.model
+    for key, name in named.items():
+        if name.startswith(_PROFILE):
+            yield Mistake(key, f"{as_toml(name)}: expected the name of a model, and no profile")
 
 
 def rule_mistakes(rules: Sequence[tuple[str | None, str | None]]) -> Iterator[Mistake]:

@@ -245,7 +245,7 @@ class Gathering:
             self.origins.update((dotted(one), layer.where(one)) for one in _places(value, path))
 
     def _tell(self, layer: Layer, path: Path, value: object, expected: str) -> None:
-        shown = shortened(as_toml(value))
+        shown = shortened(as_toml(value if layer.typed else _number_of(value)))
         self.problems.append(f"{layer.where(path)}: {dotted(path)} = {shown}: expected {expected}")
 
     def _tell_unknown(self, layer: Layer, path: Path, known: list[str]) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from modeld.config.fields import as_toml, describe, shortened
-from modeld.config.lines import lines_of
+from modeld.config.lines import in_order, lines_of
 from modeld.config.schema import Profile
 from modeld.core.limits import UNKNOWN_CONTEXT_TOKENS, Row
 from modeld.errors import ConfigInvalid
@@ -69,7 +69,7 @@ def parse(path: str, text: str) -> tuple[Row, ...]:
         raise ConfigInvalid(f"{path}: {error}", hint="it is to be TOML") from error
     found = _Table(path, text, values)
     rows = tuple(found.rows())
-    problems = found.problems
+    problems = in_order(found.problems)
     if len(rows) > MAX_ROWS:
         problems.append(f"{path}: more than {MAX_ROWS} rows")
     if problems:

@@ -5,8 +5,9 @@ A statement is found by feeding lines to the TOML parser until it takes them, he
 repeated here.  The text must be valid as a whole; what its values mean is not looked at.
 """
 
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 Path = tuple[str | int, ...]
 """The parts of a key; a number is the place of a table in a list of tables, from 1."""
@@ -14,6 +15,20 @@ ENDINGS = ("]", "}", '"', "'")
 """What the last line of a statement of several lines has somewhere."""
 EFFORT = 10
 """How many times the whole text may be parsed, lest one that is made to be slow hold us up."""
+
+_PLACE = re.compile(r"(/[^\n]*?):(\d+):")
+
+
+def in_order(mistakes: Iterable[str]) -> list[str]:
+    """Return mistakes as somebody mends them: file by file, and down each file."""
+    files: dict[str, int] = {}
+
+    def place(mistake: str) -> tuple[int, int]:
+        found = _PLACE.match(mistake)
+        name = found[1] if found else mistake.partition(":")[0]
+        return files.setdefault(name, len(files)), int(found[2]) if found else 0
+
+    return sorted(mistakes, key=place)
 
 
 def lines_of(text: str) -> dict[Path, int]:

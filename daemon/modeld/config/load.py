@@ -9,7 +9,7 @@ come from" is the first question about any configuration.  The texts come as arg
 starts the daemon has read them, and nothing here touches the machine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ from modeld.config.aliases import notes
 from modeld.config.check import expand, mistakes, rule_mistakes
 from modeld.config.fields import as_toml
 from modeld.config.layers import Gathering, Source, dotted
-from modeld.config.lines import Path
+from modeld.config.lines import Path, in_order
 from modeld.config.schema import Config
 from modeld.errors import ConfigInvalid
 
@@ -94,7 +94,10 @@ def paths_to_read(environment: Mapping[str, str], home: str, explicit: str | Non
 
 
 def load(
-    sources: Sequence[Source], environment: Mapping[str, str], overrides: Sequence[str]
+    sources: Sequence[Source],
+    environment: Mapping[str, str],
+    overrides: Sequence[str],
+    look_beside: Sequence[Callable[[Config], object]] = (),
 ) -> Loaded:
     """
     Return the configuration that these places make together.
@@ -103,6 +106,7 @@ def load(
         sources: The files, the weakest first.
         environment: Of it, every `MODELD_SECTION__KEY`, the names in `aliases`, and `HOME`.
         overrides: `section.key=value`, from the command line.
+        look_beside: Each looks at a file that the configuration names, and raises ConfigInvalid.
 
     Raises:
         ConfigInvalid: There are mistakes; the message has all of them, one a line.
@@ -121,9 +125,22 @@ def load(
         if spoiled.path == ("routing", "rules"):
             rules = [(one.get("pattern"), one.get("model")) for one in spoiled.tables]
             problems += [f"{spoiled.origins[each.key]}: {each}" for each in rule_mistakes(rules)]
+    beside = list(filter(None, (_refusal(look, config) for look in look_beside)))
+    if len(beside) == 1 and not problems:
+        raise beside[0]  # its own hint is the better one
+    problems += [line for error in beside for line in error.message.splitlines()]
     if problems:
-        raise _invalid(list(dict.fromkeys(problems)))
+        raise _invalid(in_order(dict.fromkeys(problems)))
     return Loaded(config=config, origins=found.origins, notes=notes(environment))
+
+
+def _refusal(look: Callable[[Config], object], config: Config) -> ConfigInvalid | None:
+    """Return what is wrong with a file that a configuration names."""
+    try:
+        look(config)
+    except ConfigInvalid as error:
+        return error
+    return None
 
 
 def _with_preset(config: Config, origins: dict[str, str]) -> Config:

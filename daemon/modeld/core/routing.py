@@ -217,7 +217,9 @@ class Router:
         raise UnknownModel(
             "no model is named, and none can be chosen: "
             + "; ".join(f"{step.what} {step.outcome}" for step in steps[-3:]),
-            hint="name a model, or set models.default",
+            hint="modelctl route --explain tells what each model lacks"
+            if ask.capabilities
+            else "name a model, or set models.default",
         )
 
     def _by_text(self, ask: Ask, text: str, steps: list[Step], *, explain: bool) -> Decision | None:

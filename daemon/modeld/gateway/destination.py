@@ -95,6 +95,8 @@ def find(
     profile = call.head.headers.get(PROFILE_HEADER, b"").decode("latin-1")
     bare = name.removesuffix(":latest")
     if task is None and not profile and bare in {"", AUTO}:
+        if not routes.default_model and bare:
+            raise Problem(400, f"'{AUTO}' is models.default where no words decide, and none is set")
         if not routes.default_model:
             raise _unnamed("no models.default is set")
         return routes.find(routes.default_model), None

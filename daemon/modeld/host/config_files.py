@@ -26,7 +26,7 @@ class ConfigFiles:
         home: str,
         explicit: str | None = None,
         overrides: Sequence[str] = (),
-        look_beside: Callable[[Config], None] = lambda _: None,
+        look_beside: Sequence[Callable[[Config], object]] = (),
     ) -> None:
         """
         Find out which files there may be.
@@ -36,7 +36,7 @@ class ConfigFiles:
             home: The user's home directory.
             explicit: `--config FILE`.
             overrides: Each `--set`.
-            look_beside: Looks at the files that a configuration names, and raises ConfigInvalid.
+            look_beside: Each looks at a file that a configuration names, and raises ConfigInvalid.
         """
         self._patterns = paths_to_read(environment, home, explicit)
         self._is_explicit = len(self._patterns) == 1
@@ -78,9 +78,7 @@ class ConfigFiles:
             names = [path]
         sources = [Source(path, text) if name == path else self._source(name) for name in names]
         found = [source for source in sources if source is not None]
-        loaded = load(found, self._environment, self._overrides)
-        self._look_beside(loaded.config)
-        return loaded
+        return load(found, self._environment, self._overrides, self._look_beside)
 
     def schema_source(self) -> str:
         """Return the text of the schema's module, whose docstrings explain the keys."""

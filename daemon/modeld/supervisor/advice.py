@@ -15,7 +15,7 @@ from modeld.errors import ArgumentDenied
 from modeld.supervisor import settings
 from modeld.supervisor.guide import settings as routing_settings
 from modeld.supervisor.world import World
-from modeld.units import GIB
+from modeld.units import GIB, MIB
 
 
 def advice(world: World, config: Config, index: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -55,7 +55,11 @@ def _denied(world: World, config: Config) -> Iterator[str]:
 
 
 def _oversized(world: World, config: Config) -> Iterator[str]:
-    """Yield a budget that the machine does not have: what fits into it may end in swap."""
+    """Yield a budget that the machine does not have, which may end in swap, or that is nothing."""
     limit, machine_bytes = config.memory.limit_gb, world.machine.memory_bytes
+    headroom_mb = config.memory.headroom_mb
+    if limit is None and 0 < machine_bytes <= headroom_mb * MIB:
+        machine = f"the machine's {machine_bytes / GIB:.1f} GB"
+        yield f"memory.headroom_mb: {headroom_mb} leaves nothing of {machine}: no model fits"
     if limit is not None and machine_bytes and limit * GIB > machine_bytes:
         yield f"memory.limit_gb: {limit:g} GB is more than the machine's {machine_bytes / GIB:.1f}"

@@ -108,6 +108,13 @@ def guide(
     )
 
 
+def default_model(config: Config, index: Mapping[str, tuple[str, ...]]) -> str:
+    """Return what answers where none is named and no words decide; of a role, whose it is."""
+    name = config.models.default
+    roles = msgspec.structs.asdict(config.routing.roles)
+    return name if name in index else roles.get(name) or name
+
+
 def settings(config: Config) -> Settings:
     """Return the configuration of routing as the core has it."""
     routing = config.routing

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from modeld.core.entities import Server
 from modeld.supervisor.choosing import naming_of
 from modeld.supervisor.door import Route, Routes
-from modeld.supervisor.guide import guide
+from modeld.supervisor.guide import default_model, guide
 from modeld.supervisor.naming import Naming
 from modeld.supervisor.outlooks import Outlooks
 from modeld.supervisor.world import World
@@ -64,7 +64,7 @@ class Publisher:
                 variants=names.variants,
                 rewrites=names.rewrites,
                 models=world.models,
-                default_model=world.config.models.default,
+                default_model=default_model(world.config, names.index),
                 guide=guide(world.config, self._outlooks.all(), names.index),
             )
         return self._is_whole

@@ -110,6 +110,7 @@ def suits(world: World, selection: Selection, profile: str, capabilities: tuple[
         family=known.family,
         context_tokens=known.context_tokens,
         context_source=known.context_source,
+        max_output_tokens=known.max_output_tokens,
         tools=known.tools,
         vision=known.vision,
         streaming=known.streaming,

@@ -99,5 +99,7 @@ class Suits(Struct, frozen=True, kw_only=True, tag="suited"):
     vision: bool
     streaming: bool
     reasoning: bool
+    max_output_tokens: int = 0
+    """The most that it is said to generate at once; 0 where nobody says."""
     pattern: str = ""
     """Of the row of a table that fits its name; empty for none."""

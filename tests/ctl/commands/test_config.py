@@ -250,6 +250,15 @@ def test_unset_of_what_is_set_elsewhere_says_where(
     assert "it is set by /etc/m.toml:3" in done.err
 
 
+def test_unset_says_what_holds_instead(daemon: FakeDaemon, modelctl: Call, file: Path) -> None:
+    """A preset does not win over the file; without the file's word it is what there is."""
+    _ready_to_set(daemon, file, "models.preset")
+    done = modelctl("config", "unset", "load.replace")
+
+    assert "load.replace is not as it is built in: models.preset sets it" in done.err
+    assert "wins over" not in done.err
+
+
 def test_check_tells_what_a_reload_would_change(daemon: FakeDaemon, modelctl: Call) -> None:
     """As `nginx -t` does, and then some."""
     checked = ConfigChecked(changed=("a: 1 -> 2",), needs_restart=("log.level",))
@@ -326,6 +335,39 @@ def test_edit_that_is_invalid_changes_nothing_and_keeps_the_work(
     assert kept.parent.stat().st_mode & 0o077 == 0
     kept.unlink()
     kept.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"), [("exit 3", "ended with 3"), ("kill -9 $$", "was ended by SIGKILL")]
+)
+def test_edit_whose_editor_fails_keeps_the_work(
+    daemon: FakeDaemon, modelctl: Call, file: Path, tmp_path: Path, ending: str, told: str
+) -> None:
+    """A terminal that is closed must not take an hour's typing with it."""
+    before = file.read_text()
+    daemon.on(AskConfig, _report(user_file=str(file)))
+    done = modelctl("config", "edit", EDITOR=_editor(tmp_path, f"echo x = 1 >> $1; {ending}"))
+    kept = Path(done.err.split("your edit is in ")[1].strip())
+
+    assert done.status == 5
+    assert f"{told}; nothing was changed" in done.err
+    assert file.read_text() == before
+    assert kept.read_text().endswith("x = 1\n")
+    kept.unlink()
+    kept.parent.rmdir()
+
+
+def test_edit_that_removes_the_copy_changes_nothing(
+    daemon: FakeDaemon, modelctl: Call, file: Path
+) -> None:
+    """What is not there is no empty configuration, and no bug."""
+    before = file.read_text()
+    daemon.on(AskConfig, _report(user_file=str(file)))
+    done = modelctl("config", "edit", EDITOR="rm")
+
+    assert done.status == 5
+    assert "rm left no file: No such file or directory; nothing was changed" in done.err
+    assert file.read_text() == before
 
 
 @pytest.mark.parametrize(

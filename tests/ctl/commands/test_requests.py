@@ -201,6 +201,18 @@ def test_command_that_does_not_say_what_is_refused_without_asking(
     assert daemon.requests == []
 
 
+@pytest.mark.parametrize("line", ["unload --all --idle", "unload m --all", "unload m --idle"])
+def test_unload_says_which_words_contradict_each_other(
+    line: str, daemon: FakeDaemon, modelctl: Call
+) -> None:
+    """To be asked "which models?" after naming them twice helps nobody."""
+    result = modelctl(*line.split())
+
+    assert result.status == 2
+    assert "MODEL, --all and --idle contradict each other" in result.err
+    assert daemon.requests == []
+
+
 @pytest.mark.parametrize(
     ("line", "seconds"),
     [("load m", 600), ("wait m", 600), ("ps", 30), ("ps --timeout 5", 5), ("events", 0)],

@@ -53,6 +53,7 @@ SUITS = Suits(
     family="phi",
     context_tokens=4096,
     context_source="header",
+    max_output_tokens=2048,
     tools=False,
     vision=False,
     streaming=True,
@@ -151,6 +152,7 @@ def test_check_prints_what_is_known_and_what_is_lacking() -> None:
     text = suits_text(SUITS, PIPE)
 
     assert "4096 tokens, from its header" in text
+    assert "at most 2048 tokens" in text
     assert "context 4096 < 16384 tokens; no tools" in text
     assert "phi3:*" in text
 

@@ -69,3 +69,9 @@ def test_value_that_is_something_else_is_refused(read: Reader, value: object) ->
     """It is told as a mistake, and nothing is guessed."""
     with pytest.raises(Unfit, match="expected"):
         read(value)
+
+
+def test_range_is_told_in_digits() -> None:
+    """`1e+07` is not how somebody counts seconds."""
+    with pytest.raises(Unfit, match=r"from 0 to 10000000$"):
+        values.number(0, 10_000_000)(-1)
