@@ -335,13 +335,24 @@ def _stay(text: str) -> float:
         raise ArgumentTypeError(f"{error}; 0 for not at all, -1 for ever") from error
 
 
-def _name(text: str) -> str:
-    from msgspec import ValidationError, convert
+def _nickname(text: str) -> str:
+    from modeld.wire.common import Nickname
 
+    return _as_name(text, Nickname)
+
+
+def _slot(text: str) -> str:
     from modeld.wire.common import Name
 
+    # Tables print slots with the @ that also tells them from nicknames in requests.
+    return _as_name(text.removeprefix("@"), Name)
+
+
+def _as_name(text: str, kind: object) -> str:
+    from msgspec import ValidationError, convert
+
     try:
-        word = convert(text, Name)
+        word: str = convert(text, kind)
     except ValidationError as error:
         raise ArgumentTypeError(_BAD_NAME.format(text)) from error
     if not word:
@@ -349,15 +360,10 @@ def _name(text: str) -> str:
     return word
 
 
-def _slot(text: str) -> str:
-    # Tables print slots with the @ that also tells them from nicknames in requests.
-    return _name(text.removeprefix("@"))
-
-
 READERS: dict[str, Callable[[str], int | float | str]] = {
     "word": str,
     "count": _count,
-    "name": _name,
+    "name": _nickname,
     "slot": _slot,
     "port": _port,
     "seconds": seconds,

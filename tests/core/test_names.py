@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeld.core.entities import State
-from modeld.core.names import NameChange, change_names, check_name, nicknames_of, set_pin, slots_of
+from modeld.core.names import (
+    NameChange,
+    change_names,
+    check_nickname,
+    check_slot,
+    nicknames_of,
+    set_pin,
+    slots_of,
+)
 from modeld.errors import ModeldError, NameTaken, Refused, UnknownName, Usage
 
 FOO = State(nicknames={"foo": "A", "fu": "A", "bar": "B"}, slots={"tool": "B"})
@@ -144,13 +152,23 @@ def test_name_without_a_model_is_refused() -> None:
         change_names(FOO, None, NameChange(set_slot="tool"))
 
 
-@pytest.mark.parametrize(
-    "name", ["", "-x", "--force", "@tool", "a b", "a/b", "auto", "profile:fast", "x" * 129, "a\n"]
-)
+MISREAD = ["", "-x", "--force", "@tool", "a b", "a/b", "auto", "profile:fast", "x" * 129, "a\n"]
+
+
+@pytest.mark.parametrize("name", [*MISREAD, "a:", ":a", "a:b:c", "a:-b", "auto:latest"])
 def test_name_that_means_something_else_is_refused(name: str) -> None:
     """Options, paths, reserved words and control characters would be misread somewhere."""
     with pytest.raises(Usage):
-        check_name(name)
+        check_nickname(name)
+    with pytest.raises(Usage):
+        check_slot(name)
+
+
+def test_nickname_may_have_a_tag_and_a_slot_may_not() -> None:
+    """Programs that were written for Ollama insist on names such as this one."""
+    check_nickname("qwen2.5:7b")
+    with pytest.raises(Usage):
+        check_slot("qwen2.5:7b")
 
 
 def test_nickname_equal_to_a_slot_is_given_with_a_note() -> None:

@@ -140,6 +140,13 @@ def test_bad_name_is_refused_before_anything_is_sent(name: str) -> None:
     assert "can't be a name" in problem("nick", "add", "m", "good", "--", name).message
 
 
+def test_nickname_may_have_a_tag() -> None:
+    """`qwen2.5:7b` is what many programs ask for."""
+    assert parse(["nick", "add", "m", "qwen2.5:7b"]).options.nick == ("qwen2.5:7b",)
+    assert "can't be a name" in problem("slot", "set", "a:b", "m").message
+    assert "can't be a name" in problem("nick", "add", "m", "a:b:c").message
+
+
 def test_slot_may_be_spelt_with_its_at_sign() -> None:
     """Tables print `@tool`; what is printed can be typed."""
     assert parse(["slot", "set", "@tool", "m"]).options.slot == "tool"

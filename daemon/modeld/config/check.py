@@ -16,7 +16,7 @@ from msgspec import Struct
 from modeld.config.fields import as_toml
 from modeld.config.layers import dotted
 from modeld.config.schema import Config, Entry, Profile, Rewrite, Routing
-from modeld.core.names import check_name
+from modeld.core.names import PROFILE_PREFIX, check_nickname
 from modeld.core.rules import compiled
 from modeld.errors import Usage
 from modeld.units import parse_keep_alive
@@ -24,7 +24,6 @@ from modeld.units import parse_keep_alive
 ESSENTIAL = frozenset(("model", "messages", "prompt", "input", "stream"))
 """Fields that say what a request is; none of them can be stripped."""
 PROFILES: tuple[str, ...] = get_args(Profile)
-_PROFILE = "profile:"
 MEBIBYTES_IN_GIBIBYTE = 1024
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/*]+")
 _HOST = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -119,7 +118,7 @@ def _choices(config: Config) -> Iterator[Mistake]:
     for number, rule in enumerate(routing.rules, 1):
         named[dotted(("routing", "rules", number, "model"))] = rule.model
     for key, name in named.items():
-        if name.startswith(_PROFILE):
+        if name.startswith(PROFILE_PREFIX):
             yield Mistake(key, f"{as_toml(name)}: expected the name of a model, and no profile")
 
 
@@ -151,12 +150,9 @@ def _rewrites(name: str, entry: Entry) -> Iterator[Mistake]:
         key = (*above, "variants", variant)
         rewrites[key] = rewrite
         try:
-            for part in variant.split(":", 1):
-                check_name(part)
+            check_nickname(variant)
         except Usage as error:
-            yield Mistake(dotted(key), f"{error.message}; {error.hint}", has_value=False)
-        if variant.startswith(_PROFILE):
-            what = f"'{_PROFILE}...' asks modeld to choose a model"
+            what = "; ".join(filter(None, (error.message, error.hint)))
             yield Mistake(dotted(key), what, has_value=False)
     for place, rewrite in rewrites.items():
         for field in ESSENTIAL.intersection(rewrite.strip):

@@ -8,7 +8,7 @@ business; nothing here looks at a catalogue, and nothing is saved here.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +20,8 @@ MAX_NAME_BYTES = 128
 MAX_NICKNAMES = 20_000
 MAX_SLOTS = 256
 MAX_PINS = 1_000
+PROFILE_PREFIX = "profile:"
+"""What asks for a profile's best model where a name is used."""
 RESERVED = {"auto": "asks modeld to choose a model"}
 """Words that can't be names, since they mean something else where names are used."""
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -44,22 +46,39 @@ class NameChange(Struct, frozen=True, kw_only=True):
         return self == NameChange(move=self.move)
 
 
-def check_name(name: str) -> None:
+def check_slot(name: str) -> None:
     """
-    Check that `name` may be given to a model or a slot.
+    Check that a slot may be called `name`.
 
     Raises:
         Usage: It may not, and why.
     """
-    if not _ALLOWED.fullmatch(name):
+    _check_name(name, (name,))
+
+
+def check_nickname(name: str) -> None:
+    """
+    Check that a model may be called `name`: a name, or a name and a tag, as Ollama's programs have.
+
+    Raises:
+        Usage: It may not, and why.
+    """
+    _check_name(name, name.split(":", 1))
+    if name.startswith(PROFILE_PREFIX):
+        raise Usage(f"'{name}' can't be a name: it asks modeld to choose a model")
+
+
+def _check_name(name: str, parts: Iterable[str]) -> None:
+    if not all(map(_ALLOWED.fullmatch, parts)):
         raise Usage(
             f"'{name}' can't be a name",
             hint="use letters, digits and . _ + -, and begin with a letter or a digit",
         )
     if len(name) > MAX_NAME_BYTES:
         raise Usage(f"a name has at most {MAX_NAME_BYTES} letters, this one has {len(name)}")
-    if name in RESERVED:
-        raise Usage(f"'{name}' can't be a name: it {RESERVED[name]}")
+    bare = name.removesuffix(":latest")
+    if bare in RESERVED:
+        raise Usage(f"'{name}' can't be a name: it {RESERVED[bare]}")
 
 
 def nicknames_of(state: State, model_id: str) -> tuple[str, ...]:
@@ -140,8 +159,10 @@ def set_pin(state: State, model_id: str, *, pinned: bool) -> tuple[State, tuple[
 
 def _check_change(change: NameChange, model_id: str | None) -> None:
     gained = {change.set_nickname, *change.add_nicknames} - {""}
-    for name in sorted(gained) + [change.set_slot] * bool(change.set_slot):
-        check_name(name)
+    for name in sorted(gained):
+        check_nickname(name)
+    if change.set_slot:
+        check_slot(change.set_slot)
     if model_id is None and (gained or change.set_slot):
         raise Usage("a name can be given only to a model", hint="say which model: -m MODEL")
     for name in change.delete_nicknames:

@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 
 from modeld.core.limits import Facts
+from modeld.core.names import PROFILE_PREFIX
 from modeld.core.profiles import PROFILES, Considered, Profile, candidates, require_profile
 from modeld.core.rules import Matcher, bounded, heuristics
 from modeld.errors import UnknownModel
 
 AUTO = "auto"
-PROFILE_PREFIX = "profile:"
 ROLES = ("primary", "code", "fast")
 _MAX_KEPT_CHOICES = 256
 

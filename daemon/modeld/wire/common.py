@@ -11,7 +11,15 @@ from msgspec import Meta, Struct
 Word = Annotated[str, Meta(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 """What somebody typed: no control characters, no end."""
 Name = Annotated[str, Meta(max_length=128, pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._+-]*)?\Z")]
-"""A nickname or a slot; empty for none."""
+"""A slot; empty for none."""
+Nickname = Annotated[
+    str,
+    Meta(
+        max_length=128,
+        pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._+-]*(?::[A-Za-z0-9][A-Za-z0-9._+-]*)?)?\Z",
+    ),
+]
+"""A nickname, with a tag as Ollama's programs write it or without; empty for none."""
 Argument = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*\Z")]
 
 
@@ -32,9 +40,9 @@ class Selector(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 class Names(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Changes of names: all are made, or none."""
 
-    set_nickname: Name = ""
-    add_nicknames: tuple[Name, ...] = ()
-    delete_nicknames: tuple[Name, ...] = ()
+    set_nickname: Nickname = ""
+    add_nicknames: tuple[Nickname, ...] = ()
+    delete_nicknames: tuple[Nickname, ...] = ()
     set_slot: Name = ""
     clear_slot: Name = ""
     move: bool = False
