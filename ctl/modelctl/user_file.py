@@ -79,7 +79,7 @@ class UserFile:
 
 
 def _read(path: str) -> str:
-    return Path(path).read_bytes().decode("utf-8")
+    return Path(path).read_bytes().decode("utf-8-sig")
 
 
 def _write(path: Path, text: str, mode: int | None) -> None:

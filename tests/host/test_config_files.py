@@ -37,6 +37,13 @@ def test_no_file_at_all_is_fine(home: Path) -> None:
     assert [exists for path, exists in files.places() if str(home) in path] == [False]
 
 
+def test_file_may_begin_with_a_byte_order_mark(home: Path) -> None:
+    """Some editors write one, and nobody sees it."""
+    _main(home).write_bytes(b"\xef\xbb\xbfgateway.max_body_mb = 1\n")
+
+    assert _files(home).read().config.gateway.max_body_mb == 1
+
+
 def test_parts_win_over_the_file_in_the_order_of_their_names(home: Path) -> None:
     """The later name wins, as everywhere in /etc."""
     _main(home).write_text("gateway.max_body_mb = 1\n")

@@ -96,7 +96,7 @@ class ConfigFiles:
 
     def _source(self, name: str) -> Source | None:
         try:
-            return Source(path=name, text=Path(name).read_text(encoding="utf-8"))
+            return Source(path=name, text=Path(name).read_text(encoding="utf-8-sig"))
         except FileNotFoundError as error:
             if self._is_explicit:
                 raise ConfigInvalid(f"{name} does not exist") from error
