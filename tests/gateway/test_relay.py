@@ -501,6 +501,7 @@ def test_a_request_that_is_no_stream_gets_its_status_after_the_load() -> None:
         (Throttled("no", retry_after_s=37.2), 429, b"throttled", ("retry-after", "38")),
         (Busy("no"), 503, b"busy", ("retry-after", "5")),
         (ServerFailed("no", hint="see the log"), 502, b"server_failed", None),
+        (ServerFailed("no", retry_after_s=9), 502, b"server_failed", ("retry-after", "9")),
         (RuntimeError("secret"), 500, b"internal", None),
     ],
 )
