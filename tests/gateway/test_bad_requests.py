@@ -27,6 +27,7 @@ from tests.support.upstream import Answering, Asked, ScriptedServer
 CHAT = b'{"model":"tiny","prompt":"hi","messages":[{"role":"user","content":"hi"}]'
 PATHS = {
     "openai": b"/v1/chat/completions",
+    "responses": b"/v1/responses",
     "anthropic": b"/v1/messages",
     "ollama": b"/api/chat",
     "native": b"/completion",
@@ -217,6 +218,10 @@ def told_in_a_stream(family: str, body: bytes) -> bool:
     events = body.rstrip(b"\n").split(b"\n\n")
     last = events[-1]
     data = json.loads(last.rpartition(b"data: ")[2])
+    if family == "responses":
+        assert last.startswith(b"event: error\n")
+        assert (data["type"], data["message"]) == ("error", data["error"]["message"])
+        return bool(data["code"] == data["error"]["code"])
     if family == "anthropic":
         return last.startswith(b"event: error\n") and data["type"] == "error"
     return "message" in data["error"]

@@ -115,11 +115,23 @@ def test_the_longest_name_is_the_model(path: bytes, server_id: str) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("rest", [b"tiny", b"tiny/"])
+def test_a_model_without_a_path_is_told_what_is_missing(rest: bytes) -> None:
+    """llama-swap shows the server's page there; ours have none."""
+
+    async def main() -> None:
+        async with ready() as (house, server):
+            reply = await ask(house, b"GET /upstream/" + rest)
+            assert reply.status == 400
+            assert b"a path of its own is missing" in reply.body
+            assert server.asked == []
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     "rest",
     [
-        b"tiny",
-        b"tiny/",
         b"tiny//props",
         b"tiny/props/",
         b"tiny/../props",

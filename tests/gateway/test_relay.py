@@ -22,9 +22,11 @@ from modeld.errors import (
     TooManyLoaded,
 )
 from modeld.gateway import pool
+from modeld.gateway.connection import LOOK_SECONDS
 from modeld.gateway.guard import Limits
 from modeld.gateway.http import Answer
 from modeld.gateway.openai import OPENAI
+from modeld.gateway.peer import UNKNOWN, Peers
 from modeld.gateway.server import ROWS
 from modeld.gateway.table import Call, Local, Relayed, Row
 from modeld.supervisor.door import OnProgress
@@ -482,6 +484,7 @@ def test_a_request_that_is_no_stream_gets_its_status_after_the_load() -> None:
         (Throttled("no", retry_after_s=37.2), 429, b"throttled", ("retry-after", "38")),
         (Busy("no"), 503, b"busy", ("retry-after", "5")),
         (ServerFailed("no", hint="see the log"), 502, b"server_failed", None),
+        (ServerFailed("no", retry_after_s=9), 502, b"server_failed", ("retry-after", "9")),
         (RuntimeError("secret"), 500, b"internal", None),
     ],
 )
@@ -607,6 +610,8 @@ async def leave(raw: Raw, how: str) -> None:
         raw.writer.close()
     else:
         raw.writer.write_eof()
+        await asyncio.sleep(0.1)
+        raw.close()
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "shutdown"])
@@ -667,6 +672,65 @@ def test_a_client_that_leaves_frees_its_slot(how: str, phase: str) -> None:
 
             assert time.monotonic() - begun < 5
             await until(lambda: house.door.in_flight() == {})
+
+    run(main)
+
+
+@pytest.mark.parametrize("when", ["while it loads", "before the answer", "in the stream"])
+def test_a_client_that_has_said_all_gets_its_answer(when: str) -> None:
+    """RFC 9112, 9.6: whoever ends its side after its request, as `nc -N` does, reads on."""
+
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def script(_: Asked, answering: Answering) -> None:
+            if when == "before the answer":
+                await release.wait()
+            await answering.stream_head()
+            await answering.event(b"1")
+            if when == "in the stream":
+                await release.wait()
+            await answering.event(b"[DONE]")
+            await answering.end()
+
+        async with cold() as (house, server, loaded):
+            server.script = script
+            raw = await house.connect()
+            await raw.send(house.chat(STREAM))
+            await until(lambda: house.gateway.waiting == 1)
+            if when != "while it loads":
+                loaded.set()
+                await until(lambda: len(server.asked) == 1)
+            raw.writer.write_eof()
+            await asyncio.sleep(3 * LOOK_SECONDS)
+            loaded.set()
+            release.set()
+
+            assert (await raw.reply()).body.endswith(b"data: [DONE]\n\n")
+            assert await raw.rest() == b""
+            raw.close()
+
+    run(main)
+
+
+def test_a_client_of_which_the_kernel_tells_nothing_has_left_with_its_last_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody must generate for hours for one that is gone."""
+
+    async def main() -> None:
+        async with cold() as (house, server, loaded):
+            raw = await house.connect()
+            await raw.send(house.chat(STREAM))
+            await until(lambda: house.gateway.waiting == 1)
+            monkeypatch.setattr(Peers, "user_of", lambda *_: UNKNOWN)
+            raw.writer.write_eof()
+            await until(lambda: house.gateway.waiting == 0 and house.gateway.connections == 0)
+            loaded.set()
+
+            assert await raw.rest() == b""
+            assert server.asked == []
+            raw.close()
 
     run(main)
 

@@ -46,6 +46,19 @@ async def test_server_that_crashes_is_started_again_after_a_wait() -> None:
 
 
 @asynchronous
+async def test_program_is_told_how_often_a_server_died_and_when_to_ask_again() -> None:
+    """What it answers its own client has a Retry-After of that."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    await load(machine, "tool")
+    await machine.ends(machine.server("tool").id, Exit(how="signalled", code=11))
+
+    with pytest.raises(ServerFailed, match=r"has just died \(once in 10 min\)") as told:
+        await machine.request(LoadAsked, selection=named("tool"), origin=Origin.GATEWAY)
+    assert told.value.numbers == {"retry_after_s": 1, "deaths": 1}
+
+
+@asynchronous
 async def test_server_that_crash_loops_is_given_up_with_its_cause() -> None:
     """A3: at most eight starts in the first minute, then FAILED."""
     machine = FakeMachine()

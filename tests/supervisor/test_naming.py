@@ -28,6 +28,28 @@ def test_variant_means_its_model_with_changes_of_both() -> None:
     assert found.problems == ()
 
 
+def test_default_of_a_variant_takes_the_place_of_its_models() -> None:
+    """The model's was put in first, and the variant's found that something was said already."""
+    request = Rewrite(default=Parameters(max_tokens=100, top_k=5), set=Parameters(seed=1))
+    long = Rewrite(default=Parameters(max_tokens=9000))
+
+    found = naming(catalogue("a"), State(), {"a": Entry(request=request, variants={"b": long})})
+
+    kept = Rewrite(default=Parameters(top_k=5), set=Parameters(seed=1))
+    assert found.rewrites["b"] == (kept, long)
+    assert found.rewrites["a"] == (request,)
+
+
+def test_default_that_a_variant_has_too_leaves_no_empty_change() -> None:
+    """Whoever reads `modelctl status` would look for what it does."""
+    request = Rewrite(default=Parameters(max_tokens=100))
+    long = Rewrite(default=Parameters(max_tokens=9000))
+
+    found = naming(catalogue("a"), State(), {"a": Entry(request=request, variants={"b": long})})
+
+    assert found.rewrites["b"] == (long,)
+
+
 def test_entry_is_found_by_nickname() -> None:
     """Settings may be written under whatever name a person uses."""
     found = naming(

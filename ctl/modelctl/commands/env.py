@@ -11,8 +11,13 @@ def env(session: Session) -> int:
     reply = session.ask(AskStatus(), StatusReport)
     if not reply.gateway:
         raise Unavailable("modeld has no gateway", hint="set gateway.listen, and restart modeld")
-    chosen = [family for family in view.FAMILIES if getattr(session.options, family)]
-    families = chosen or view.FAMILIES
+    served = view.served(reply.families)
+    families = [each for each in view.FAMILIES if getattr(session.options, each)] or served
+    unserved = [each for each in families if each not in served]
+    if unserved:
+        raise Unavailable(
+            f"modeld serves no clients of {' or '.join(unserved)}", hint="see gateway.compat"
+        )
     plain = view.variables(reply.gateway, families)
     keys = view.key_variables(families, has_keys=bool(reply.key_file))
     if session.json:

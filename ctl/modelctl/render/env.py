@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 
 FAMILIES = ("openai", "anthropic", "ollama")
+_SPEAKING_OPENAI = frozenset(("openai", "llamacpp", "llama-swap", "karen"))
+"""Families of `gateway.compat` whose clients generate in OpenAI's words."""
 PLACEHOLDER = "modeld"
 """For clients that insist on a key where the gateway wants none."""
 OLLAMA_PORT = ":11434"
@@ -23,6 +25,14 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "anthropic": ("ANTHROPIC_AUTH_TOKEN",),
     "ollama": (),
 }
+
+
+def served(compat: Sequence[str]) -> list[str]:
+    """Return the families that the gateway serves; all of them where it does not say."""
+    found = set(compat or FAMILIES)
+    if not found.isdisjoint(_SPEAKING_OPENAI):
+        found.add("openai")
+    return [family for family in FAMILIES if family in found]
 
 
 def variables(addresses: Sequence[str], families: Sequence[str]) -> dict[str, str]:

@@ -5,8 +5,9 @@ One client's connection: requests read, judged, answered or relayed, each within
        `-- refused: the answer, then a close that lets the client read it
 
 A request that is refused before it is whole ends its connection; one that is refused as a whole
-does not.  An end of the client's bytes means that it left, at any moment, and what it asked for
-is given up.  Nothing here knows models or dialects.
+does not.  A client that left is not answered: what it asked for is given up.  The end of its bytes
+looks the same as its leaving; of a client on this machine that has sent a whole request the kernel
+knows which it is, any other has left.  Nothing here knows models or dialects.
 """
 
 import asyncio
@@ -25,6 +26,10 @@ HIGH_WATER_BYTES = 256 * 1024
 """Of an answer in memory before its server has to wait."""
 SMALL_BODY_BYTES = 64 * 1024
 """Up to here nobody asks for how much all others hold: a full house of these is little."""
+LOOK_SECONDS = 0.02
+"""After the end of a client's bytes: one that is just closing holds its end a moment longer."""
+MAX_LOOK_SECONDS = 0.5
+"""Between two later looks: its generation is to stop within a second of its leaving."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -49,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._is_ending = False
         self._is_overdue = False
         """It was given more time already to read the last of an answer."""
+        self._looking: asyncio.TimerHandle | None = None
+        """For whether a client that sends no more is still there."""
         self.is_dropped = False
         self._transport: asyncio.Transport | None = None
 
@@ -308,9 +315,31 @@ class Connection(asyncio.Protocol):
             self.deadline = 0.0
             self._exchange.resume()
 
-    def eof_received(self) -> None:
-        """Take the end of a client's bytes for its leaving; what is written still goes out."""
+    def eof_received(self) -> bool:
+        """Return whether to stay open: the client has said all, and waits for its answer."""
+        if self._is_answering and not self._is_ending and self._is_there():
+            self.writer.keep_alive = False
+            self._look_again(LOOK_SECONDS)
+            return True
         self._leave()
+        return False
+
+    def _is_there(self) -> bool:
+        return self._transport is not None and self._hall.is_there(self._transport)
+
+    def _look_again(self, seconds: float) -> None:
+        """Look after a while, since nothing tells that a client leaves which had its say."""
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(seconds, self._look, min(2 * seconds, MAX_LOOK_SECONDS))
+
+    def _look(self, next_seconds: float) -> None:
+        if self._is_ending:
+            return
+        if self._is_there():
+            self._look_again(next_seconds)
+            return
+        self._leave()
+        self.drop()
 
     def _leave(self) -> None:
         if self._exchange is not None:
@@ -324,4 +353,6 @@ class Connection(asyncio.Protocol):
         del exc
         self._hall.connections.discard(self)
         self._is_ending = True
+        if self._looking is not None:
+            self._looking.cancel()
         self._leave()

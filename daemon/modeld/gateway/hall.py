@@ -11,7 +11,7 @@ from typing import Protocol
 
 from modeld.gateway.following import Following
 from modeld.gateway.guard import Address, Limits, Visitor
-from modeld.gateway.peer import Peers, is_ours
+from modeld.gateway.peer import UNKNOWN, Peers, is_ours
 from modeld.gateway.reading import Heads
 from modeld.gateway.shared import Relay
 from modeld.gateway.table import Table
@@ -109,6 +109,19 @@ class Hall:
             return Visitor(host, reached)  # it makes no difference who it is
         user = self.peers.user_of((host, client[1]), (reached.host, reached.port))
         return Visitor(f"user {user}", reached) if config.other_users or is_ours(user) else None
+
+    def is_there(self, transport: asyncio.BaseTransport) -> bool:
+        """
+        Return whether a client that sends no more has its end open still.
+
+        One on another machine, or of a kernel that can't be asked, is taken for gone.
+        """
+        client = transport.get_extra_info("peername")
+        server = transport.get_extra_info("sockname")
+        if not client or not server or not ipaddress.ip_address(_plain(client[0])).is_loopback:
+            return False
+        ends = ((_plain(client[0]), client[1]), (_plain(server[0]), server[1]))
+        return self.peers.user_of(*ends) not in {None, UNKNOWN}
 
     def has_room_for_bodies(self) -> bool:
         """Return whether the bodies that are held now leave room for more."""

@@ -91,6 +91,30 @@ OPENAI = Dialect(
 )
 
 
+class _EventOfError(Struct, frozen=True, kw_only=True, tag="error"):
+    """
+    An error in the stream of a response.
+
+    It has its words twice: beside the type, as the API has them, and in `error`, as llama-server
+    does, for clients that raise.
+    """
+
+    code: str
+    message: str
+    param: str | None = None
+    error: _Error
+
+
+def response_error(problem: Problem) -> bytes:
+    """Return an error as an event of a response, whose readers go by its type."""
+    error = _Error(problem.message, problem.kind, None, problem.code)
+    event = _EventOfError(code=problem.code, message=problem.message, error=error)
+    return b"event: error\ndata: %b\n\n" % _encoder.encode(event)
+
+
+RESPONSES = structs.replace(OPENAI, stream_error=response_error)
+
+
 class _Response(fields.Checked, kw_only=True):
     """A request for a response, whose messages are in its `input`."""
 
@@ -289,8 +313,8 @@ ROWS = (
     Row(method="GET",  path="/v1/health",   dialect=OPENAI, action=_HEALTH, families=ALWAYS),
     Row(method="GET",  path="/v1/models",   dialect=OPENAI, action=_LIST,   families=_LISTING),
     Row(method="GET",  path="/v1/models/*", dialect=OPENAI, action=_SHOW,   families=_LISTING),
-    Row(method="POST", path="/v1/responses",            dialect=OPENAI, action=_RESPONSE),
-    Row(method="POST", path="/responses",               dialect=OPENAI, action=_RESPONSE),
+    Row(method="POST", path="/v1/responses",         dialect=RESPONSES, action=_RESPONSE),
+    Row(method="POST", path="/responses",            dialect=RESPONSES, action=_RESPONSE),
     _passed_on("/v1/chat/completions"),
     _passed_on("/chat/completions", "/v1/chat/completions"),
     _passed_on("/v1/completions"),

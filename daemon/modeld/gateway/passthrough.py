@@ -93,6 +93,10 @@ def _split(routes: Routes, rest: str) -> tuple[str, str]:
         name = unquote("/".join(segments[:count]))
         if name in routes.index or f"{name}:latest" in routes.index:
             path = "".join(f"/{each}" for each in segments[count:])
+            if path in {"", "/"}:
+                raise Problem(
+                    400, f"{PREFIX}MODEL/PATH asks a server: a path of its own is missing"
+                )
             if not _PATH.fullmatch(path):
                 raise Problem(400, "a server's path has plain segments: no dots alone, no %, no //")
             return name, path

@@ -291,7 +291,7 @@ def _expected(error: ModeldError) -> Problem:
     headers: Headers = ()
     if error.code in _LASTING:
         headers = (NO_RETRY,)
-    elif error.code in _PASSING:
+    elif error.code in _PASSING or "retry_after_s" in error.numbers:
         seconds = error.numbers.get("retry_after_s", RETRY_AFTER_S)
         headers = (("Retry-After", str(max(1, math.ceil(float(seconds))))),)
     return Problem(

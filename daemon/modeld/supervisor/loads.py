@@ -308,8 +308,9 @@ class Loads:
         wait = deaths.retry_at - self._world.ports.clock.monotonic() if deaths else 0.0
         if deaths is not None and wait > 0:
             state = "has failed" if deaths.given_up else "has just died"
+            times = "once" if len(deaths.at) == 1 else f"{len(deaths.at)} times"
             raise ServerFailed(
-                f"{model.name} {state} ({len(deaths.at)} deaths in 10 min): {deaths.cause}",
+                f"{model.name} {state} ({times} in 10 min): {deaths.cause}",
                 hint=f"modelctl load {model.name} tries at once; modelctl logs {model.name}",
                 retry_after_s=max(1, round(wait)),
                 deaths=len(deaths.at),

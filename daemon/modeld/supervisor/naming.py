@@ -56,7 +56,8 @@ def naming(models: Mapping[str, Model], state: State, entries: Mapping[str, Entr
         if common := _effective(entry.request):
             rewrites[model.id] = common
         for variant, rewrite in entry.variants.items():
-            claims.setdefault(variant, {})[model.id] = common + _effective(rewrite)
+            changes = _beside(entry.request, rewrite) + _effective(rewrite)
+            claims.setdefault(variant, {})[model.id] = changes
     problems = []
     variants: dict[str, str] = {}
     for variant, claimed in claims.items():
@@ -69,6 +70,14 @@ def naming(models: Mapping[str, Model], state: State, entries: Mapping[str, Entr
                 index[name] = (variants[variant],)
                 rewrites[name] = changes
     return Naming(index=index, variants=variants, rewrites=rewrites, problems=tuple(problems))
+
+
+def _beside(request: Rewrite, variant: Rewrite) -> Rewrites:
+    """Return the model's changes but for defaults that its variant has too, and that come after."""
+    own = structs.asdict(variant.default)
+    unsaid = {name: None for name, value in own.items() if value is not None}
+    default = structs.replace(request.default, **unsaid)
+    return _effective(structs.replace(request, default=default))
 
 
 def _effective(rewrite: Rewrite) -> Rewrites:

@@ -274,6 +274,7 @@ def status(world: World, selection: Selection | None) -> StatusReport:
         binary_version=binary.version if binary else "",
         gateway=world.gateway_addresses,
         key_file=expand(world.config.gateway.key_file, world.home),
+        families=tuple(world.config.gateway.compat),
         models_on_disk=len(world.models),
         scanning=world.scanning,
         disk_bytes=disk_bytes,

@@ -204,6 +204,8 @@ class StatusReport(Struct, frozen=True, kw_only=True, tag="status-report"):
     regretted_expiries: int = 0
     key_file: str = ""
     """Where the gateway's keys are; empty where it needs none."""
+    families: tuple[str, ...] = ()
+    """Whose clients the gateway serves, as `gateway.compat` names them; empty where unsaid."""
     exists: bool | None = None
     """The next three only for one model (S1-09)."""
     loaded: bool | None = None

@@ -46,3 +46,27 @@ def test_env_fails_where_there_is_no_gateway(daemon: FakeDaemon, modelctl: Call)
 
     assert (result.status, result.out) == (69, "")
     assert "gateway.listen" in result.err
+
+
+def test_env_leaves_out_clients_that_are_not_served(daemon: FakeDaemon, modelctl: Call) -> None:
+    """They would be told 404 by every path; those that are asked for by name are refused."""
+    daemon.on(AskStatus, replace(RUNNING, families=("llama-swap", "anthropic")))
+
+    printed = modelctl("env").out
+    assert "OPENAI_BASE_URL" in printed  # llama-swap's clients speak as OpenAI's do
+    assert "ANTHROPIC_BASE_URL" in printed
+    assert "OLLAMA_HOST" not in printed
+    result = modelctl("env", "--openai", "--ollama")
+    assert (result.status, result.out) == (69, "")
+    assert "no clients of ollama" in result.err
+    assert "gateway.compat" in result.err
+
+
+def test_env_of_a_daemon_that_does_not_tell_is_for_everybody(
+    daemon: FakeDaemon, modelctl: Call
+) -> None:
+    """One that is older than `families` serves all three, unless it is set otherwise."""
+    daemon.on(AskStatus, replace(RUNNING, families=()))
+    printed = modelctl("env").out
+
+    assert all(name in printed for name in ("OPENAI_", "ANTHROPIC_", "OLLAMA_HOST"))
