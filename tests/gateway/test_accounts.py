@@ -249,6 +249,7 @@ def test_kept_bytes_are_bounded_however_long_an_answer_is() -> None:
         (200, True, ""),
         (400, True, "refused"),
         (429, True, "refused"),
+        (501, True, "refused"),
         (502, True, "server"),
         (429, False, "busy"),
         (400, False, "refused"),

@@ -946,7 +946,9 @@ def test_a_server_that_stays_away_is_a_502() -> None:
             house.door.loader = load
             asyncio.get_running_loop().call_later(0.05, house.door.gone, "tiny")
 
-            assert (await house.ask()).status == 502
+            reply = await house.ask()
+            assert reply.status == 502
+            assert reply.headers["x-modeld-model"] == "tiny"
             assert len(house.door.asked) == 1
 
     run(main)

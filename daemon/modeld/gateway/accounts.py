@@ -184,7 +184,7 @@ def failure_of(status: int, *, was_sent: bool) -> str:
         return "busy"
     if not was_sent and status != 400:  # that is for a prompt that its server found too long
         return "load"
-    return "refused" if status < 500 else "server"
+    return "refused" if status < 500 or status == 501 else "server"  # it can't do that
 
 
 def _read(head: bytes, tail: bytes | bytearray) -> tuple[_Usage | None, _Timings | None]:

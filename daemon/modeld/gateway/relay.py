@@ -336,6 +336,7 @@ class Exchange:
             data = writer.body(gap + self._dialect.stream_error(problem)) + writer.end()
         else:
             body = self._dialect.error_body(problem)
+            writer.common += self._headers  # of a model, where it came so far
             data = writer.whole(Answer(status=problem.status, body=body, headers=problem.headers))
         self._client.write(data)
         self._client.finish()
