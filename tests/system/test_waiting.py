@@ -100,6 +100,7 @@ def test_client_that_leaves_the_queue_is_out_of_it_and_the_load_goes_on(
     """Its place is another one's at once; the model is there when it comes back."""
     connection = post(rigged, "/v1/chat/completions", "alpha", stream=is_stream)
     wait_for(lambda: waiting(rigged) == 1)
+    wait_for(lambda: "alpha" in states(rigged))  # what has not begun would be given up
     connection.close()
     left_at = time.monotonic()
     wait_for(lambda: waiting(rigged) == 0)
