@@ -99,7 +99,8 @@ def read(
     Raises:
         Problem: 400, for what no server should see.
     """
-    refuse_intricate(body)
+    if len(body) > _BIG_BODY_BYTES:
+        refuse_intricate(body)
     try:
         fields = decoder.decode(body)
     except msgspec.ValidationError as error:

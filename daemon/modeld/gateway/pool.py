@@ -112,7 +112,7 @@ class Pool:
     def take_back(self, upstream: Upstream) -> None:
         """Keep a connection whose answer is complete, or give it to who waits."""
         lane = self._lanes[upstream.path]
-        turn = _next(lane)
+        turn = _next(lane) if lane.waiting else None
         if turn is not None:
             turn.set_result(upstream)
         elif len(lane.idle) < MAX_IDLE:

@@ -154,7 +154,9 @@ class RequestReader:
             self.has_more = True
             data = data[:missing]
         self._missing_bytes = missing - len(data)
-        if data:
+        if not self._body:
+            self._body = data
+        else:
             self.on_body(data)
         self.is_complete = not self._missing_bytes
 

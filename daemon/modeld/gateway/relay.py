@@ -132,6 +132,8 @@ class Exchange:
         return await self._measured(route, upstream, model) if self._must_count(route) else upstream
 
     def _must_count(self, route: Route) -> bool:
+        if not 0 < route.context_tokens < len(self._wanted.body):  # as good as always
+            return False
         if not self._relay.refuses_overlong or self._is_resent:  # then it was counted
             return False
         return lengths.may_be_too_long(self._wanted, route.context_tokens)
@@ -258,7 +260,8 @@ class Exchange:
         self._moving.add(books.server_id)
         self._last_piece = body or self._last_piece
         if is_last:
-            self._settle(books.failure(self._head.status if self._head is not None else 200))
+            status = self._head.status if self._head is not None else 200
+            self._settle(books.failure(status) if status >= 400 else "")
             self._client.finish()
 
     def _take_head(self, head: AnswerHead) -> bytes:

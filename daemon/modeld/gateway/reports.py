@@ -108,12 +108,12 @@ class Reports:
         late = self._late.get(server_id)
         if late is None:
             late = self._late[server_id] = _Late()
+            self._arm()
         late.ended += 1
         if keep_alive_seconds is not None:
             late.keep_alive_seconds = keep_alive_seconds
         if cost is not None:
             late.costs.append(cost)
-        self._arm()
 
     def routed(self, decision: Decision) -> None:
         """Tell how a model was chosen, now and then where that is done again and again."""

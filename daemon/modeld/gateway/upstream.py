@@ -167,9 +167,12 @@ class Upstream(asyncio.Protocol):
         (head, is_reusable), length, body_at = found
         if len(data) != body_at + length:
             return False
-        self._head = AnswerHead(head.status, head.content_type, length)
-        self._pieces.append(data[body_at:])
-        self._receiver_gets_all(is_reusable=is_reusable)
+        self._has_bytes = False
+        self._deliver(
+            AnswerHead(head.status, head.content_type, length),
+            data[body_at:],
+            is_reusable=is_reusable,
+        )
         return True
 
     def _keep(self, data: bytes, head: AnswerHead) -> None:
@@ -187,9 +190,13 @@ class Upstream(asyncio.Protocol):
     def _receiver_gets_all(self, *, is_reusable: bool) -> None:
         head = None if self._is_head_told else self._head
         body = self._take_pieces()
+        self._forget()
+        self._deliver(head, body, is_reusable=is_reusable)
+
+    def _deliver(self, head: AnswerHead | None, body: bytes, *, is_reusable: bool) -> None:
+        """Give the receiver the last of its answer, and the pool its connection."""
         receiver, self._receiver = self._receiver, None
         self._answers += 1
-        self._forget()
         try:  # the client first, then the books
             if receiver is not None:
                 receiver.answer_came(head, body, is_last=True)
@@ -197,7 +204,8 @@ class Upstream(asyncio.Protocol):
             transport = self._transport
             # what is unsent of a request that was answered early would begin the next one
             if is_reusable and transport is not None and not transport.get_write_buffer_size():
-                self.resume()
+                if self._is_paused:
+                    self.resume()
                 self._pool.take_back(self)
             else:
                 self.abort()
