@@ -254,8 +254,11 @@ class Exchange:
         if self._translator is not None:
             body = self._translator.piece(body) + (self._translator.end() if is_last else b"")
         writer = self._client.writer
-        data += writer.body(body)
-        self._client.write(data + writer.end() if is_last else data)
+        if writer.is_chunked:
+            data += writer.body(body) + (writer.end() if is_last else b"")
+        elif writer.has_body:
+            data += body
+        self._client.write(data)
         # the client has its bytes: only now the rest
         self._moving.add(books.server_id)
         self._last_piece = body or self._last_piece
