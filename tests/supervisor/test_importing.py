@@ -1,10 +1,11 @@
 """`supervisor.importing`: what another program remembers, on the disk before it is acknowledged."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
-from modeld.core.events import HistoryAsked, NamesAsked
+from modeld.core.events import BinaryProbed, HistoryAsked, NamesAsked
 from modeld.core.history import Past
 from modeld.core.names import NameChange
 from modeld.errors import StateNotSaved as NotSaved
@@ -141,3 +142,21 @@ async def test_two_files_of_one_model_are_added_up() -> None:
 
     assert machine.world.state.models["tool"].total_uses == 5
     assert reply.records[1].taken == ("together with /old/tool.gguf",)
+
+
+@asynchronous
+async def test_arguments_wait_for_the_engine_that_judges_them() -> None:
+    """Right after a start nobody knows yet what it takes; what is wrong would be written down."""
+    machine = FakeMachine()
+    await machine.start("tool")
+    engine, machine.world.binary = machine.world.binary, None
+    assert engine is not None
+    reply = asyncio.ensure_future(ask(machine, past(), arguments=("--no-such-thing",)))
+    without = await ask(machine, past("other"))
+    await machine.settle()
+    assert without.arguments_problem == ""
+    assert not reply.done()
+
+    machine.emit(BinaryProbed(binary=engine))
+
+    assert "no-such-thing" in (await reply).arguments_problem

@@ -40,6 +40,9 @@ class Importing:
     def on_asked(self, ask: HistoryAsked) -> None:
         """Take over what can be, and tell of every record what became of it."""
         world = self._world
+        if world.binary is None and (ask.arguments or any(each.arguments for each in ask.records)):
+            world.defer(ask, "looking at the engine, which knows what arguments it takes")
+            return
         rows: tuple[HistoryRow, ...] = ()
         before = after = world.state
 
@@ -141,7 +144,7 @@ class Importing:
         return store_arguments(state, model.id, wanted)
 
     def _problem_of(self, arguments: tuple[str, ...]) -> str:
-        """Return why arguments can't be passed on; empty where they can, or nobody knows yet."""
+        """Return why arguments can't be passed on; empty where they can, or nobody knows."""
         world = self._world
         if world.binary is None or world.binary.problem:
             return ""

@@ -38,8 +38,6 @@ from modeld.wire.names import Named
 
 MAX_JOBS = 64
 """Loads of different models under way; more are refused."""
-MAX_DEFERRED = 1024
-"""Requests that wait for the first look at the disks."""
 
 
 class Loads:
@@ -59,10 +57,7 @@ class Loads:
         if world.stopping:
             raise Unavailable("modeld is stopping", hint="systemctl --user start modeld")
         if not world.surveyed or world.binary is None:
-            if len(world.deferred) >= MAX_DEFERRED:
-                raise Busy("too many loads wait for the disks already", retry_after_s=1)
-            world.deferred.append(ask)
-            world.tell(ask.request_id, Progress(phase="queue", text="looking at the disks"))
+            world.defer(ask, "looking at the disks")
             return
         chosen = choose(world, ask.selection)
         waiter = world.waiter(ask.request_id)
@@ -110,7 +105,8 @@ class Loads:
         world.deferred = [
             each
             for each in world.deferred
-            if each.request_id != event.request_id or each.origin is Origin.OPERATOR
+            if each.request_id != event.request_id
+            or (isinstance(each, LoadAsked) and each.origin is Origin.OPERATOR)
         ]
         for job in tuple(world.jobs):
             if event.request_id in job.waiters:

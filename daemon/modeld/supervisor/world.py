@@ -24,16 +24,19 @@ from modeld.core.entities import (
     Server,
     State,
 )
-from modeld.core.events import LoadAsked
+from modeld.core.events import HistoryAsked, LoadAsked
 from modeld.core.fit import Told
 from modeld.core.limits import Row
 from modeld.core.plan import Plan, Want
-from modeld.errors import ModeldError
+from modeld.errors import Busy, ModeldError
 from modeld.supervisor.door import OnProgress, Routes
 from modeld.supervisor.naming import Naming
 from modeld.supervisor.ports import Ports
 from modeld.wire.codec import Progress
 from modeld.wire.load import Candidate
+
+MAX_DEFERRED = 1024
+"""Requests that wait for the first look at the disks, or at the engine."""
 
 LOOKING = "modeld looks at its disks and its engine first"
 
@@ -188,8 +191,8 @@ class World:
     """Model id -> the last log lines of its last server that is gone; of a few models."""
 
     waiters: dict[str, Waiter] = field(default_factory=dict)
-    deferred: list[LoadAsked] = field(default_factory=list)
-    """Requests that came before the first look at the disks."""
+    deferred: list[LoadAsked | HistoryAsked] = field(default_factory=list)
+    """Requests that came before the first look at the disks, or at the engine."""
     naming: Naming = field(default_factory=Naming)
     """What every name means, as it was last asked for: `choosing.naming_of` says it as it is."""
     named_by: tuple[object, ...] = ()
@@ -247,6 +250,18 @@ class World:
         waiter = self.waiters.get(request_id)
         if waiter is not None and waiter.on_progress is not None:
             waiter.on_progress(progress)
+
+    def defer(self, ask: LoadAsked | HistoryAsked, because: str) -> None:
+        """
+        Take a request up later, when the disks and the engine are known.
+
+        Raises:
+            Busy: Too many wait for that already.
+        """
+        if len(self.deferred) >= MAX_DEFERRED:
+            raise Busy("too many requests wait for the disks already", retry_after_s=1)
+        self.deferred.append(ask)
+        self.tell(ask.request_id, Progress(phase="queue", text=because))
 
     def waiter(self, request_id: str) -> Waiter:
         """Return who waits for a request; a stand-in when nobody does any more."""
