@@ -3,14 +3,13 @@
 
     python -m tests.run [PYTEST ARGUMENT ...]
 
-Everything that runs anywhere, and beside it, for half of the time is waiting, what is marked
-`systemd`, below a user manager of its own (`tests.support.user_systemd`); its report comes last.
-What could not run here is listed with its reason.  The exit status is 0 when nothing failed.
+First everything that runs anywhere, then what is marked `systemd` below a user manager of its own
+(`tests.support.user_systemd`).  What could not run here is listed with its reason.  The exit
+status is 0 when nothing failed.
 """
 
 import subprocess
 import sys
-import tempfile
 import time
 
 from tests.support import user_systemd
@@ -22,40 +21,25 @@ NO_TESTS = 5  # pytest's status when a selection is empty
 def main(arguments: list[str]) -> int:
     """Run both parts; return the exit status."""
     began = time.monotonic()
+    print("== the suite, on this machine ==", flush=True)
+    here = _pytest([], [*arguments, "-m", "not systemd"])
+    print("\n== what needs a user manager, below one of its own ==", flush=True)
     obstacle = user_systemd.obstacle()
-    runner = [sys.executable, "-m", "tests.support.user_systemd", "--"]
-    with tempfile.TemporaryFile() as report:
-        there = None
-        if not obstacle:
-            words = [*runner, *_pytest(*arguments, "-m", "systemd", "-p", "no:cacheprovider")]
-            there = subprocess.Popen(words, stdout=report, stderr=subprocess.STDOUT)
-        try:
-            print("== the suite, on this machine ==", flush=True)
-            done = subprocess.run(_pytest(*arguments, "-m", "not systemd"), check=False)
-        except BaseException:  # Ctrl-C, most likely: nothing may stay behind
-            if there is not None:
-                there.terminate()
-                there.wait()
-            raise
-        failed = _has_failed(done.returncode)
-        print("\n== what needs a user manager, below one of its own ==", flush=True)
-        if there is None:
-            print(f"skipped: {obstacle}")
-        else:
-            failed |= _has_failed(there.wait())
-            report.seek(0)
-            print(report.read().decode(errors="replace"))
-    seconds = time.monotonic() - began
-    print(f"\nmake test: {'FAILED' if failed else 'passed'} in {seconds:.0f} s", flush=True)
-    return int(failed)
+    if obstacle:
+        print(f"skipped: {obstacle}")
+        there = 0
+    else:
+        runner = [sys.executable, "-m", "tests.support.user_systemd", "--"]
+        there = _pytest(runner, [*arguments, "-m", "systemd", "-p", "no:cacheprovider"])
+    print(f"\nmake test: {'passed' if not here and not there else 'FAILED'} in "
+          f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
+    return here or there
 
 
-def _pytest(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", *REPORT, *arguments]
-
-
-def _has_failed(status: int) -> bool:
-    return status not in {0, NO_TESTS}
+def _pytest(runner: list[str], arguments: list[str]) -> int:
+    words = [*runner, sys.executable, "-m", "pytest", *REPORT, *arguments]
+    status = subprocess.run(words, check=False).returncode
+    return 0 if status == NO_TESTS else status
 
 
 if __name__ == "__main__":
