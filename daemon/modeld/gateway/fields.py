@@ -99,8 +99,7 @@ def read(
     Raises:
         Problem: 400, for what no server should see.
     """
-    if len(body) > _BIG_BODY_BYTES:
-        refuse_intricate(body)
+    refuse_intricate(body)
     try:
         fields = decoder.decode(body)
     except msgspec.ValidationError as error:

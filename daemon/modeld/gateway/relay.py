@@ -132,11 +132,9 @@ class Exchange:
         return await self._measured(route, upstream, model) if self._must_count(route) else upstream
 
     def _must_count(self, route: Route) -> bool:
-        if not 0 < route.context_tokens < len(self._wanted.body):  # as good as always
+        if not lengths.may_be_too_long(self._wanted, route.context_tokens):  # as good as always
             return False
-        if not self._relay.refuses_overlong or self._is_resent:  # then it was counted
-            return False
-        return lengths.may_be_too_long(self._wanted, route.context_tokens)
+        return self._relay.refuses_overlong and not self._is_resent  # or else it was counted
 
     async def _measured(self, route: Route, upstream: Upstream, model: Model) -> Upstream:
         """Return a connection to a server that has room for the request."""
@@ -219,9 +217,8 @@ class Exchange:
     def answer_came(self, head: AnswerHead | None, body: bytes, is_last: bool) -> None:
         """Pass on what the server sent, in one write."""
         try:
-            if (
-                self._is_plain and not is_last
-            ):  # a token of a stream: nearly all that there is to do
+            # most likely a token of a stream: nearly all that a gateway has to do
+            if self._is_plain and not is_last:
                 books = self._books
                 if books.account is not None:
                     books.account.took(body)
@@ -264,7 +261,7 @@ class Exchange:
         self._last_piece = body or self._last_piece
         if is_last:
             status = self._head.status if self._head is not None else 200
-            self._settle(books.failure(status) if status >= 400 else "")
+            self._settle(books.failure(status) if status >= 400 else "", status)
             self._client.finish()
 
     def _take_head(self, head: AnswerHead) -> bytes:
